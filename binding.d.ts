@@ -1,0 +1,302 @@
+// Written by scripts/types.mjs from csrc/ops.def. Do not edit.
+
+export type DType = 'f32' | 'bf16' | 'f16' | 'e4m3' | 'e5m2' | 'i32' | 'u8'
+/** What activations are: one choice for a whole call. */
+export type Act = 'f32' | 'bf16'
+export type Fp8 = 'e4m3' | 'e5m2'
+export type Real = 'f32' | 'bf16' | 'f16' | 'e4m3' | 'e5m2'
+
+/** What read() resolves with: floats of every width as Float32Array. */
+export type Values<D extends DType> = D extends 'i32' ? Int32Array : D extends 'u8' ? Uint8Array : Float32Array
+
+/**
+ * Typed, shaped memory on a device; row-major. It lives until dispose(), the end of its `using` block, or the
+ * end of the scope() it was made in; garbage collection is only the net. Work already queued keeps its own share.
+ */
+export declare class Tensor<D extends DType = DType> {
+  private constructor()
+  readonly dtype: D
+  readonly shape: number[]
+  /** Bytes of its elements. */
+  readonly bytes: number
+  readonly device: string
+  readonly disposed: boolean
+  /** Waits for all work queued before, and rejects with what went wrong in it since the last read. */
+  read(): Promise<Values<D>>
+  /** As read(), the elements' bits as stored. */
+  readBytes(): Promise<Uint8Array>
+  /** Queues new contents: a Float32Array for the float types, an Int32Array for i32, or the bits as a Uint8Array. */
+  write(data: Float32Array | Int32Array | Uint8Array): this
+  /** A view with the same elements in another shape; where rows lie apart, the first size stays. */
+  reshape(shape: readonly number[]): Tensor<D>
+  /** A view of rows start (included) to end (not). */
+  rows(start: number, end: number): Tensor<D>
+  /** A view of columns start (included) to end (not) of a matrix: its rows lie apart. */
+  columns(start: number, end: number): Tensor<D>
+  /** Gives up this share of the memory. Twice is fine; use afterwards is an error. */
+  dispose(): void
+  [Symbol.dispose](): void
+}
+
+/** A file in memory without reading it: mmap. The file must not shrink while it is open. */
+export declare class MappedFile {
+  constructor(path: string)
+  readonly bytes: number
+  /** Queues a copy of the elements that begin at byte `start` to a new tensor. */
+  tensor<D extends DType>(start: number, dtype: D, shape: readonly number[], device?: string): Tensor<D>
+  /** Copies already asked for still complete. */
+  close(): void
+}
+
+/** What was built, and what runs: instruction set, threads inside an op, CUDA toolkit version or null. */
+export interface BuildInfo {
+  simd: 'portable' | 'avx2' | 'avx512'
+  threads: number
+  cuda: string | null
+}
+
+/** Bytes that tensors hold, bytes kept for the next ones, bytes the system can still give. */
+export interface MemoryInfo {
+  used: number
+  cached: number
+  free: number
+}
+
+/** One op of csrc/ops.def, as data. */
+export interface OpInfo {
+  name: keyof Ops
+  doc: string
+  params: ParamInfo[]
+}
+export interface ParamInfo {
+  name: string
+  kind: 'tensor' | 'float' | 'int' | 'bool' | 'dtype'
+  /** An element type, or a class of them: act, fp8, real. */
+  dtype?: string
+  /** The dtype parameter that chooses this result's element type. */
+  dtypeFrom?: string
+  dims?: { symbol?: string; op?: '+' | '-' | '/'; number?: number }[]
+  mut: boolean
+  view: boolean
+  optional: boolean
+  out: boolean
+}
+
+export interface Binding extends Ops {
+  readonly Tensor: typeof Tensor
+  readonly MappedFile: typeof MappedFile
+  tensor<D extends DType>(data: Float32Array | Int32Array | Uint8Array, dtype: D, shape: readonly number[], device?: string): Tensor<D>
+  empty<D extends DType>(dtype: D, shape: readonly number[], device?: string): Tensor<D>
+  enterScope(): void
+  leaveScope(keep: readonly Tensor[]): void
+  memory(device?: string): MemoryInfo
+  releaseCached(device?: string): void
+  setThreads(count: number): void
+  /** Forces an instruction set; false where the processor or the build lacks it. */
+  useSimd(name: BuildInfo['simd']): boolean
+  buildInfo(): BuildInfo
+  readonly ops: readonly OpInfo[]
+}
+
+/** Each op returns at once, its work queued on the device of its tensors. Results may be given, to reuse memory. */
+export interface Ops {
+  /**
+   * y[t] = weight[ids[t]].
+   *
+   * ids[T] weight[V,D] -> y[T,D]
+   */
+  embedding<To extends Act>(ids: Tensor<'i32'>, weight: Tensor<Real>, to: To, y?: Tensor<NoInfer<To>>): Tensor<To>
+
+  /**
+   * y[s] = x[offsets[s+1] - 1]: the last token of every sequence, none of which may be empty.
+   *
+   * x[T,D] offsets[S+1] -> y[S,D]
+   */
+  lastRows<A extends Act>(x: Tensor<A>, offsets: Tensor<'i32'>, y?: Tensor<NoInfer<A>>): Tensor<A>
+
+  /**
+   * y = x in another element type, rounded to nearest even; fp8 saturates.
+   *
+   * x[T,D] -> y[T,D]
+   */
+  cast<To extends Real>(x: Tensor<Real>, to: To, y?: Tensor<NoInfer<To>>): Tensor<To>
+
+  /**
+   * y = x * rsqrt(mean(x^2) + eps) * weight, over the last axis.
+   *
+   * x[T,D] weight[D] -> y[T,D]
+   */
+  rmsNorm<A extends Act>(x: Tensor<A>, weight: Tensor<'f32'>, eps: number, y?: Tensor<NoInfer<A>>): Tensor<A>
+
+  /**
+   * residual = residual + x, rounded as stored; y = rms_norm(residual).
+   *
+   * mut residual[T,D] x[T,D] weight[D] -> y[T,D]
+   */
+  addRmsNorm<A extends Act>(residual: Tensor<A>, x: Tensor<NoInfer<A>>, weight: Tensor<'f32'>, eps: number, y?: Tensor<NoInfer<A>>): Tensor<A>
+
+  /**
+   * u = x * silu(z); y = u * rsqrt(mean(u^2) + eps) * weight, the mean over each of `groups` equal parts of a row.
+   *
+   * x[T,D] z[T,D] weight[D] -> y[T,D]
+   */
+  gatedRmsNorm<A extends Act>(x: Tensor<A>, z: Tensor<NoInfer<A>>, weight: Tensor<'f32'>, groups: number, eps: number, y?: Tensor<NoInfer<A>>): Tensor<A>
+
+  /**
+   * y = max(x, 0)^2.
+   *
+   * x[T,D] -> y[T,D]
+   */
+  relu2<A extends Act>(x: Tensor<A>, y?: Tensor<NoInfer<A>>): Tensor<A>
+
+  /**
+   * y = silu(gate) * up.
+   *
+   * gate[T,D] up[T,D] -> y[T,D]
+   */
+  siluMul<A extends Act>(gate: Tensor<A>, up: Tensor<NoInfer<A>>, y?: Tensor<NoInfer<A>>): Tensor<A>
+
+  /**
+   * y = scale * x weight^T + bias, accumulated in f32.
+   *
+   * x[M,K] weight[N,K] scale?[1] bias?[N] -> y[M,N]
+   */
+  linear<A extends Act, To extends Act>(x: Tensor<A>, weight: Tensor<Real>, scale: Tensor<'f32'> | undefined, bias: Tensor<'f32'> | undefined, to: To, y?: Tensor<NoInfer<To>>): Tensor<To>
+
+  /**
+   * y = x_scale * weight_scale * x weight^T + bias, accumulated in f32; R is 1 or M, a scale for each row.
+   *
+   * x[M,K] xScale[R] weight[N,K] weightScale[1] bias?[N] -> y[M,N]
+   */
+  fp8Linear<To extends Act>(x: Tensor<Fp8>, xScale: Tensor<'f32'>, weight: Tensor<Fp8>, weightScale: Tensor<'f32'>, bias: Tensor<'f32'> | undefined, to: To, y?: Tensor<NoInfer<To>>): Tensor<To>
+
+  /**
+   * y = max |x|, NaN elements passed over.
+   *
+   * x[T,D] -> y[1]
+   */
+  amax<A extends Act>(x: Tensor<A>, y?: Tensor<'f32'>): Tensor<'f32'>
+
+  /**
+   * y[t] = max |x[t]|, NaN elements passed over.
+   *
+   * x[T,D] -> y[T]
+   */
+  rowAmax<A extends Act>(x: Tensor<A>, y?: Tensor<'f32'>): Tensor<'f32'>
+
+  /**
+   * s = max(to) / amax, 1 where amax is 0 or not finite, at most the largest float; y = x * s, saturated; scale =
+   * 1 / s. R is 1 or T, a scale for each row.
+   *
+   * x[T,D] amax[R] -> y[T,D] scale[R]
+   */
+  quantize<A extends Act, To extends Fp8>(x: Tensor<A>, amax: Tensor<'f32'>, to: To, y?: Tensor<NoInfer<To>>, scale?: Tensor<'f32'>): [Tensor<To>, Tensor<'f32'>]
+
+  /**
+   * y = x * scale; R is 1 or T, a scale for each row.
+   *
+   * x[T,D] scale[R] -> y[T,D]
+   */
+  dequantize<To extends Act>(x: Tensor<Fp8>, scale: Tensor<'f32'>, to: To, y?: Tensor<NoInfer<To>>): Tensor<To>
+
+  /**
+   * y[t] = silu(bias + sum over w of weight[w] * x[t - (W-1) + w]); rows before a sequence's first come from
+   * state, which then holds its last W-1 rows of x, oldest first.
+   *
+   * x[T,D] weight[W,D] bias?[D] offsets[S+1] past[S] slots[S] mut state[Slots,W-1,D] -> y[T,D]
+   */
+  causalConv1d<A extends Act>(x: Tensor<A>, weight: Tensor<'f32'>, bias: Tensor<'f32'> | undefined, offsets: Tensor<'i32'>, past: Tensor<'i32'>, slots: Tensor<'i32'>, state: Tensor<NoInfer<A>>, y?: Tensor<NoInfer<A>>): Tensor<A>
+
+  /**
+   * causal_conv1d of one token for every sequence.
+   *
+   * x[S,D] weight[W,D] bias?[D] past[S] slots[S] mut state[Slots,W-1,D] -> y[S,D]
+   */
+  causalConv1dStep<A extends Act>(x: Tensor<A>, weight: Tensor<'f32'>, bias: Tensor<'f32'> | undefined, past: Tensor<'i32'>, slots: Tensor<'i32'>, state: Tensor<NoInfer<A>>, y?: Tensor<NoInfer<A>>): Tensor<A>
+
+  /**
+   * Mamba-2 over whole sequences, in chunks: d = clamp(softplus(dt + dt_bias), dt_min, dt_max); state = exp(d A)
+   * state + d x B^T; y = state C + D x. Head h uses group h / (H/G).
+   *
+   * x[T,H,P] dt[T,H] A[H] B[T,G,N] C[T,G,N] D[H] dtBias[H] offsets[S+1] past[S] slots[S] mut state[Slots,H,P,N] ->
+   * y[T,H,P]
+   */
+  ssmScan<A extends Act>(x: Tensor<A>, dt: Tensor<NoInfer<A>>, A: Tensor<'f32'>, B: Tensor<NoInfer<A>>, C: Tensor<NoInfer<A>>, D: Tensor<'f32'>, dtBias: Tensor<'f32'>, dtMin: number, dtMax: number, chunk: number, offsets: Tensor<'i32'>, past: Tensor<'i32'>, slots: Tensor<'i32'>, state: Tensor<'f32'>, y?: Tensor<NoInfer<A>>): Tensor<A>
+
+  /**
+   * ssm_scan of one token for every sequence, as the plain recurrence.
+   *
+   * x[S,H,P] dt[S,H] A[H] B[S,G,N] C[S,G,N] D[H] dtBias[H] past[S] slots[S] mut state[Slots,H,P,N] -> y[S,H,P]
+   */
+  ssmStep<A extends Act>(x: Tensor<A>, dt: Tensor<NoInfer<A>>, A: Tensor<'f32'>, B: Tensor<NoInfer<A>>, C: Tensor<NoInfer<A>>, D: Tensor<'f32'>, dtBias: Tensor<'f32'>, dtMin: number, dtMax: number, past: Tensor<'i32'>, slots: Tensor<'i32'>, state: Tensor<'f32'>, y?: Tensor<NoInfer<A>>): Tensor<A>
+
+  /**
+   * Rotates the pairs (i, i + P/2) of every head by position * inv_freq[i], in place.
+   *
+   * mut x[T,H,P] invFreq[P/2] offsets[S+1] past[S]
+   */
+  rope<A extends Act>(x: Tensor<A>, invFreq: Tensor<'f32'>, offsets: Tensor<'i32'>, past: Tensor<'i32'>): void
+
+  /**
+   * Writes the keys and values of the token at position p of sequence s to place p % PageSize of page pages[s, p /
+   * PageSize].
+   *
+   * k[T,G,P] v[T,G,P] pages[S,MaxPages] offsets[S+1] past[S] mut kCache[Pages,PageSize,G,P] mut
+   * vCache[Pages,PageSize,G,P]
+   */
+  kvAppend<A extends Act>(k: Tensor<A>, v: Tensor<NoInfer<A>>, pages: Tensor<'i32'>, offsets: Tensor<'i32'>, past: Tensor<'i32'>, kCache: Tensor<NoInfer<A>>, vCache: Tensor<NoInfer<A>>): void
+
+  /**
+   * y = softmax(scale q k^T) v over positions up to the token's own, which kv_append has put in the cache. Query
+   * head h uses key head h / (H/G).
+   *
+   * q[T,H,P] kCache[Pages,PageSize,G,P] vCache[Pages,PageSize,G,P] pages[S,MaxPages] offsets[S+1] past[S] ->
+   * y[T,H,P]
+   */
+  attention<A extends Act>(q: Tensor<A>, kCache: Tensor<NoInfer<A>>, vCache: Tensor<NoInfer<A>>, pages: Tensor<'i32'>, offsets: Tensor<'i32'>, past: Tensor<'i32'>, scale: number, y?: Tensor<NoInfer<A>>): Tensor<A>
+
+  /**
+   * history[slot, id] is 2 * times generated + 1 if in the prompt; cleared first where past is 0.
+   *
+   * ids[T] offsets[S+1] past[S] slots[S] mut history[Slots,V]
+   */
+  countTokens(ids: Tensor<'i32'>, offsets: Tensor<'i32'>, past: Tensor<'i32'>, slots: Tensor<'i32'>, generated: boolean, history: Tensor<'i32'>): void
+
+  /**
+   * Seen tokens: positive logits / repetition, others * repetition (Keskar et al. 2019); generated ones then lose
+   * frequency * count + presence.
+   *
+   * mut logits[S,V] history[Slots,V] slots[S] repetition[S] frequency[S] presence[S]
+   */
+  penalize(logits: Tensor<'f32'>, history: Tensor<'i32'>, slots: Tensor<'i32'>, repetition: Tensor<'f32'>, frequency: Tensor<'f32'>, presence: Tensor<'f32'>): void
+
+  /**
+   * logits[s, ids[e]] += bias[e] for e from offsets[s] to offsets[s+1].
+   *
+   * mut logits[S,V] offsets[S+1] ids[E] bias[E]
+   */
+  biasLogits(logits: Tensor<'f32'>, offsets: Tensor<'i32'>, ids: Tensor<'i32'>, bias: Tensor<'f32'>): void
+
+  /**
+   * Draws from softmax(logits / temperature) among the top_k most likely (0: all), of these the fewest that hold
+   * top_p of the probability, of these the ones at least min_p times the likeliest. Temperature 0: the first of
+   * the largest. The draw depends on the row, its seed and its step only (Philox 4x32-10).
+   *
+   * logits[S,V] temperature[S] topK[S] topP[S] minP[S] seed[S,2] step[S] -> ids[S]
+   */
+  sample(logits: Tensor<'f32'>, temperature: Tensor<'f32'>, topK: Tensor<'i32'>, topP: Tensor<'f32'>, minP: Tensor<'f32'>, seed: Tensor<'i32'>, step: Tensor<'i32'>, ids?: Tensor<'i32'>): Tensor<'i32'>
+
+  /**
+   * y[s] = log_softmax(logits[s])[ids[s]].
+   *
+   * logits[S,V] ids[S] -> y[S]
+   */
+  logProbs(logits: Tensor<'f32'>, ids: Tensor<'i32'>, y?: Tensor<'f32'>): Tensor<'f32'>
+
+  /**
+   * The `count` largest of log_softmax(logits[s]), falling; equal ones by id.
+   *
+   * logits[S,V] -> ids[S,count] values[S,count]
+   */
+  topLogProbs(logits: Tensor<'f32'>, count: number, ids?: Tensor<'i32'>, values?: Tensor<'f32'>): [Tensor<'i32'>, Tensor<'f32'>]
+}

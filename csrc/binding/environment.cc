@@ -1,0 +1,71 @@
+#include "binding/environment.h"
+
+#include "binding/tensor.h"
+#include "cpu/queue.h"
+
+namespace nemotron_h::binding {
+
+struct Environment::Finished {
+  PendingRead* read;
+  std::string error;
+};
+
+Environment::Environment(Napi::Env env) : env_(env), cpu_(std::make_unique<cpu::CpuDevice>()) {
+  finished_ = Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}),
+                                            "nemotron-h read", 0, 1);
+  finished_.Unref(env);  // held only while a read is under way
+  // Registered after the function above, so it runs before that closes: from here on no thread calls it.
+  env.AddCleanupHook([this] { cpu_.reset(); });
+}
+
+Environment::~Environment() {
+  for (PendingRead* read : pending_) delete read;
+}
+
+Device& Environment::device(const Napi::Value& name) {
+  if (name.IsUndefined()) return *cpu_;
+  const std::string text = name.IsString() ? name.As<Napi::String>().Utf8Value() : describe(name);
+  if (text == cpu_->name()) return *cpu_;
+  if (text == "cuda" || text.starts_with("cuda:")) throw Napi::Error::New(env_, "device " + text + ": built without CUDA");
+  throw Napi::TypeError::New(env_, "device is " + text + ", expected cpu or cuda");
+}
+
+Napi::Value Environment::read(const Tensor& tensor, bool raw) {
+  const bool is_float = tensor.dtype != DType::i32 && tensor.dtype != DType::u8;
+  const DType as = is_float && !raw ? DType::f32 : tensor.dtype;
+  const auto type = raw || as == DType::u8 ? napi_uint8_array : as == DType::i32 ? napi_int32_array : napi_float32_array;
+  auto buffer = Napi::ArrayBuffer::New(env_, static_cast<size_t>(tensor.numel()) * size_of(as));
+  auto* read = new PendingRead{Napi::Promise::Deferred::New(env_), Napi::Persistent(buffer), type};
+  auto promise = read->deferred.Promise();
+  pending_.insert(read);
+  if (pending_.size() == 1) finished_.Ref(env_);
+
+  tensor.device->read(tensor, as, buffer.Data(), [this, read](std::string error) {
+    finished_.NonBlockingCall(new Finished{read, std::move(error)}, [this](Napi::Env env, Napi::Function, Finished* f) {
+      settle(env, *f);
+      delete f;
+    });
+  });
+  return promise;
+}
+
+void Environment::settle(Napi::Env env, const Finished& finished) {
+  std::unique_ptr<PendingRead> read(finished.read);
+  pending_.erase(read.get());
+  if (pending_.empty()) finished_.Unref(env);
+  if (!finished.error.empty()) {
+    read->deferred.Reject(Napi::Error::New(env, finished.error).Value());
+    return;
+  }
+  auto buffer = read->buffer.Value();
+  switch (read->type) {
+    case napi_float32_array:
+      return read->deferred.Resolve(Napi::Float32Array::New(env, buffer.ByteLength() / 4, buffer, 0));
+    case napi_int32_array:
+      return read->deferred.Resolve(Napi::Int32Array::New(env, buffer.ByteLength() / 4, buffer, 0));
+    default:
+      return read->deferred.Resolve(Napi::Uint8Array::New(env, buffer.ByteLength(), buffer, 0));
+  }
+}
+
+}  // namespace nemotron_h::binding

@@ -1,0 +1,152 @@
+// What the addon exports: every line of ops.def as a function, the Tensor class, mapped files, and
+// what was built.
+#include <cmath>
+#include <span>
+
+#include "binding/call.h"
+#include "binding/mapped_file.h"
+#include "binding/tensor.h"
+#include "cpu/parallel.h"
+#include "cpu/simd/simd.h"
+#include "ops.h"
+
+namespace nemotron_h::binding {
+
+std::string describe(const Napi::Value& value) {
+  switch (value.Type()) {
+    case napi_undefined: return "undefined";
+    case napi_null: return "null";
+    case napi_boolean: return value.As<Napi::Boolean>() ? "true" : "false";
+    case napi_number: return value.ToString().Utf8Value();
+    case napi_string: {
+      const std::string text = value.As<Napi::String>().Utf8Value();
+      return text.size() <= 40 ? "'" + text + "'" : "a string";
+    }
+    case napi_function: return "a function";
+    case napi_object:
+      if (value.IsArray()) return "an array";
+      if (value.IsTypedArray() || value.IsArrayBuffer() || value.IsPromise())
+        return "a " + value.As<Napi::Object>().Get("constructor").As<Napi::Object>().Get("name").ToString().Utf8Value();
+      return TensorObject::from(value) ? "a tensor" : "an object";
+    default: return "a value of another kind";
+  }
+}
+
+std::string camel(std::string_view snake) {
+  std::string s;
+  for (size_t i = 0; i < snake.size(); ++i) {
+    if (snake[i] == '_' && i + 1 < snake.size()) s += static_cast<char>(std::toupper(snake[++i]));
+    else s += snake[i];
+  }
+  return s;
+}
+
+namespace {
+
+template <class T>
+T argument(const Value& v) {
+  if constexpr (std::is_same_v<T, const Tensor&>) return v.tensor;
+  else if constexpr (std::is_same_v<T, DType>) return static_cast<DType>(v.number);
+  else return static_cast<T>(v.number);
+}
+
+template <class... P>
+void call_op(void (*function)(P...), std::span<const Value> values) {
+  [&]<size_t... I>(std::index_sequence<I...>) { function(argument<P>(values[I])...); }(std::index_sequence_for<P...>{});
+}
+
+// The op as data, for scripts/types.mjs and the tests that walk the table.
+Napi::Object describe_op(Napi::Env env, const char* name, const char* doc, const Signature& signature) {
+  auto params = Napi::Array::New(env);
+  for (int i = 0; i < signature.count; ++i) {
+    const Param& p = signature.params[i];
+    auto param = Napi::Object::New(env);
+    param.Set("name", camel(p.name));
+    param.Set("kind", kKindNames[static_cast<int>(p.kind)].data());
+    param.Set("mut", p.mut);
+    param.Set("view", p.view);
+    param.Set("optional", p.optional);
+    param.Set("out", p.out);
+    if (p.kind == Kind::tensor || p.kind == Kind::dtype) param.Set("dtype", std::string(p.dtype.name));
+    if (p.dtype_from >= 0) param.Set("dtypeFrom", camel(signature.params[p.dtype_from].name));
+    if (p.kind == Kind::tensor) {
+      auto dims = Napi::Array::New(env);
+      for (int d = 0; d < p.rank; ++d) {
+        const Dim& dim = p.dims[d];
+        auto o = Napi::Object::New(env);
+        if (dim.symbol >= 0) o.Set("symbol", std::string(signature.symbols[dim.symbol]));
+        constexpr const char* kSigns[] = {"", "+", "-", "/"};
+        if (dim.symbol >= 0 && dim.op != Dim::Op::none) o.Set("op", kSigns[static_cast<int>(dim.op)]);
+        if (dim.symbol < 0 || dim.op != Dim::Op::none) o.Set("number", static_cast<double>(dim.number));
+        dims.Set(d, o);
+      }
+      param.Set("dims", dims);
+    }
+    params.Set(i, param);
+  }
+  auto o = Napi::Object::New(env);
+  o.Set("name", camel(name));
+  o.Set("doc", doc);
+  o.Set("params", params);
+  return o;
+}
+
+template <class Op>
+void bind_op(Napi::Object exports, Napi::Array table, OpFunction<Op>* on_cpu) {
+  static const std::string kName = camel(Op::name);
+  table.Set(table.Length(), describe_op(exports.Env(), Op::name, Op::doc, Op::signature));
+  exports.Set(kName, Napi::Function::New(exports.Env(), [on_cpu](const Napi::CallbackInfo& info) -> Napi::Value {
+    Call call(Op::name, Op::signature, info);
+    if (!on_cpu) throw std::runtime_error(kName + ": not written yet");
+    for (Value& v : call.values) v.tensor = v.tensor.borrowed();
+    call.device().submit(kName.c_str(), [on_cpu, values = std::move(call.values)] { call_op(on_cpu, values); });
+    return call.results();
+  }, kName));
+}
+
+Napi::Value memory(const Napi::CallbackInfo& info) {
+  const MemoryInfo m = Environment::of(info.Env()).device(info[0]).memory();
+  auto o = Napi::Object::New(info.Env());
+  o.Set("used", static_cast<double>(m.used));
+  o.Set("cached", static_cast<double>(m.cached));
+  o.Set("free", static_cast<double>(m.free));
+  return o;
+}
+
+void release_cached(const Napi::CallbackInfo& info) { Environment::of(info.Env()).device(info[0]).release_cached(); }
+
+void set_threads(const Napi::CallbackInfo& info) { cpu::set_threads(info[0].As<Napi::Number>().Int32Value()); }
+
+Napi::Value use_simd(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), cpu::use_simd(info[0].As<Napi::String>().Utf8Value().c_str()));
+}
+
+Napi::Value build_info(const Napi::CallbackInfo& info) {
+  auto o = Napi::Object::New(info.Env());
+  o.Set("simd", cpu::simd().name);
+  o.Set("threads", cpu::threads());
+  o.Set("cuda", NEMOTRON_H_CUDA_VERSION[0] ? Napi::Value(Napi::String::New(info.Env(), NEMOTRON_H_CUDA_VERSION)) : info.Env().Null());
+  return o;
+}
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  env.SetInstanceData(new Environment(env));
+  TensorObject::define(env, exports);
+  MappedFile::define(env, exports);
+  exports.Set("memory", Napi::Function::New<memory>(env, "memory"));
+  exports.Set("releaseCached", Napi::Function::New<release_cached>(env, "releaseCached"));
+  exports.Set("setThreads", Napi::Function::New<set_threads>(env, "setThreads"));
+  exports.Set("useSimd", Napi::Function::New<use_simd>(env, "useSimd"));
+  exports.Set("buildInfo", Napi::Function::New<build_info>(env, "buildInfo"));
+  auto table = Napi::Array::New(env);
+  exports.Set("ops", table);
+#define OP(name, signature, doc) bind_op<op::name>(exports, table, cpu::name);
+#include "ops.def"
+#undef OP
+  return exports;
+}
+
+NODE_API_MODULE(nemotron_h, init)
+
+}  // namespace
+}  // namespace nemotron_h::binding

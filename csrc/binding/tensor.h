@@ -1,0 +1,56 @@
+// The JavaScript class Tensor: a share of a tensor that ends at dispose(), at the end of its scope, or,
+// as the last resort, when it is garbage collected.
+#pragma once
+
+#include "binding/environment.h"
+
+namespace nemotron_h::binding {
+
+class TensorObject : public Napi::ObjectWrap<TensorObject> {
+ public:
+  static void define(Napi::Env env, Napi::Object exports);
+
+  // A new JavaScript object for `tensor`. owns: it accounts for the memory (a view does not).
+  static Napi::Object wrap(Napi::Env env, Tensor tensor, bool owns = true);
+  // The object behind a JavaScript value; null if it is anything else, a tensor of another copy of the addon included.
+  static TensorObject* from(const Napi::Value& value);
+
+  explicit TensorObject(const Napi::CallbackInfo& info);
+  ~TensorObject() override;
+  void dispose(Napi::Env env);
+  bool disposed() const { return tensor.data == nullptr; }
+
+  Tensor tensor;
+
+ private:
+  Napi::Value get_dtype(const Napi::CallbackInfo& info);
+  Napi::Value get_shape(const Napi::CallbackInfo& info);
+  Napi::Value get_bytes(const Napi::CallbackInfo& info);
+  Napi::Value get_device(const Napi::CallbackInfo& info);
+  Napi::Value get_disposed(const Napi::CallbackInfo& info);
+  Napi::Value read(const Napi::CallbackInfo& info);
+  Napi::Value read_bytes(const Napi::CallbackInfo& info);
+  Napi::Value write(const Napi::CallbackInfo& info);
+  Napi::Value reshape(const Napi::CallbackInfo& info);
+  Napi::Value rows(const Napi::CallbackInfo& info);
+  Napi::Value columns(const Napi::CallbackInfo& info);
+  Napi::Value js_dispose(const Napi::CallbackInfo& info);
+
+  // Throws where the tensor was disposed; every method but dispose begins with it.
+  const Tensor& live(const Napi::CallbackInfo& info, const char* method) const;
+
+  Napi::Env env_;
+  int64_t reported_ = 0;  // bytes told to the garbage collector
+};
+
+// Reads a dtype or a shape that `function` was given, or throws.
+DType dtype_argument(const Napi::Value& value, const char* function);
+Tensor shape_argument(const Napi::Value& value, DType dtype, const char* function);
+
+// An uninitialised tensor like `shaped`, on `device`.
+Tensor make_tensor(Device& device, Tensor shaped);
+
+// "[2,3]"
+std::string shape_text(const Tensor& tensor);
+
+}  // namespace nemotron_h::binding

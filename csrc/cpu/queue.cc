@@ -1,0 +1,101 @@
+#include "cpu/queue.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "cpu/parallel.h"
+#include "cpu/simd/simd.h"
+
+namespace nemotron_h::cpu {
+namespace {
+
+constexpr const char* kFree = "free";
+constexpr int64_t kCopyElements = 1 << 16;  // a piece of a copy; less is not worth another thread
+
+void convert(DType from, const void* x, DType to, void* y, int64_t n) {
+  if (from == to) std::memcpy(y, x, static_cast<size_t>(n) * size_of(to));
+  else if (from == DType::f32) simd().store(to, static_cast<const float*>(x), y, n);
+  else simd().load(from, x, static_cast<float*>(y), n);  // to f32: upload and read ask for nothing else
+}
+
+// Copies between host memory that is dense and a tensor whose rows may lie apart.
+template <class Row>
+void for_rows(const Tensor& t, DType host_dtype, Row&& row) {
+  // Dense: one long row, cut anywhere. Apart: by whole rows.
+  const bool dense = t.dense();
+  const int64_t rows = dense ? t.numel() : t.size(0), length = dense ? 1 : t.row_size();
+  parallel_for(rows, std::max<int64_t>(1, kCopyElements / std::max<int64_t>(1, length)), [&](int64_t begin, int64_t end) {
+    const auto at = [&](int64_t r) {
+      return std::pair{static_cast<size_t>(r * length) * size_of(host_dtype),
+                       static_cast<std::byte*>(t.data.get()) + static_cast<size_t>(r * (dense ? 1 : t.row_stride)) * size_of(t.dtype)};
+    };
+    if (dense) row(at(begin).first, at(begin).second, end - begin);
+    else for (int64_t r = begin; r < end; ++r) row(at(r).first, at(r).second, length);
+  });
+}
+
+}  // namespace
+
+CpuDevice::CpuDevice() : thread_([this] { run(); }) {
+  pool_->release = [this](void* block) { submit(kFree, [block] { std::free(block); }); };
+}
+
+CpuDevice::~CpuDevice() {
+  pool_->release = std::free;  // tensors may outlive the device; nothing runs any more
+  std::deque<Job> dropped;
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+    dropped.swap(jobs_);
+  }
+  wake_.notify_one();
+  thread_.join();
+  for (const Job& job : dropped)
+    if (job.op == kFree) job.work();
+}
+
+void CpuDevice::submit(const char* op, std::function<void()> work) {
+  {
+    const std::lock_guard lock(mutex_);
+    jobs_.push_back({op, std::move(work)});
+  }
+  wake_.notify_one();
+}
+
+void CpuDevice::run() {
+  for (;;) {
+    Job job;
+    {
+      std::unique_lock lock(mutex_);
+      wake_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
+      if (stopping_) return;
+      job = std::move(jobs_.front());
+      jobs_.pop_front();
+    }
+    try {
+      job.work();
+    } catch (const std::exception& e) {
+      if (error_.empty()) error_ = std::string(job.op) + ": " + e.what();
+    }
+  }
+}
+
+void CpuDevice::upload(std::shared_ptr<const void> source, DType as, Tensor to) {
+  submit("upload", [source = std::move(source), as, to = to.borrowed()] {
+    for_rows(to, as, [&](size_t host_offset, std::byte* row, int64_t n) {
+      convert(as, static_cast<const std::byte*>(source.get()) + host_offset, to.dtype, row, n);
+    });
+  });
+}
+
+void CpuDevice::read(Tensor from, DType as, void* host, Done done) {
+  submit("read", [this, from = from.borrowed(), as, host, done = std::move(done)] {
+    for_rows(from, as, [&](size_t host_offset, std::byte* row, int64_t n) {
+      convert(from.dtype, row, as, static_cast<std::byte*>(host) + host_offset, n);
+    });
+    done(std::exchange(error_, {}));
+  });
+}
+
+}  // namespace nemotron_h::cpu

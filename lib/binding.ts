@@ -1,0 +1,47 @@
+/**
+ * Finds and loads the native addon: the only file that does, and the only one that reads the environment.
+ *
+ * - NEMOTRON_H_THREADS: threads inside a CPU op (the number of cores)
+ * - NEMOTRON_H_SIMD: portable, avx2 or avx512 (the best the processor has)
+ */
+import { createRequire } from 'node:module'
+import { fileURLToPath } from 'node:url'
+import type { Binding, BuildInfo } from '../binding.js'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+
+function loadAddon(): Binding {
+  try {
+    return createRequire(import.meta.url)('node-gyp-build')(root) as Binding
+  } catch (error) {
+    throw new Error(explain(error as Error), { cause: error })
+  }
+}
+
+/** What failed, and what can be done about it on this machine. */
+function explain(error: Error): string {
+  const { platform, arch } = process
+  const advice =
+    platform !== 'linux'
+      ? 'nemotron-h runs on Linux (also under WSL 2)'
+      : /GLIBC|GLIBCXX|ELF|symbol/.test(error.message)
+        ? 'the binary does not fit this system: build it here with `npm rebuild nemotron-h --build-from-source`'
+        : 'install again with scripts enabled (npm install, without --ignore-scripts); building needs CMake 3.24 and a C++20 compiler'
+  return `nemotron-h: the native addon for ${platform}-${arch} did not load\n  ${error.message.split('\n')[0]}\n  ${advice}`
+}
+
+export const binding: Binding = loadAddon()
+
+const { NEMOTRON_H_THREADS, NEMOTRON_H_SIMD } = process.env
+if (NEMOTRON_H_THREADS !== undefined) setThreads(Number(NEMOTRON_H_THREADS), 'NEMOTRON_H_THREADS')
+if (NEMOTRON_H_SIMD !== undefined && !binding.useSimd(NEMOTRON_H_SIMD as BuildInfo['simd'])) {
+  throw new Error(`NEMOTRON_H_SIMD is '${NEMOTRON_H_SIMD}', expected portable, avx2 or avx512 as this processor has them`)
+}
+
+/** How many threads work inside one CPU op, in this process. */
+export function setThreads(count: number, name = 'setThreads: count'): void {
+  if (!Number.isInteger(count) || count < 1 || count > 1024) {
+    throw new RangeError(`${name} is ${count}, expected an integer from 1 to 1024`)
+  }
+  binding.setThreads(count)
+}
