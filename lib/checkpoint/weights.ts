@@ -1,0 +1,177 @@
+/**
+ * The weights of a checkpoint on a device, in the format asked for: each tensor is mapped from its file, copied or
+ * quantised by the device's queue, and let go before the next, so that memory peaks at the weights plus one tensor.
+ */
+import type { MappedFile } from '../../binding.js'
+import { binding } from '../binding.js'
+import type { Weights } from '../model/layer.js'
+import { type ActivationScaling, Linear } from '../model/linear.js'
+import { ops } from '../ops.js'
+import { type Real, type Tensor, tensor } from '../tensor.js'
+import type { Checkpoint } from './folder.js'
+import type { MatchedTensor } from './names.js'
+import type { StoredDtype } from './safetensors.js'
+
+export type WeightFormat = 'f32' | 'bf16' | 'fp8'
+
+export interface LoadProgress {
+  /** Bytes of the checkpoint read so far, and in all. */
+  loaded: number
+  total: number
+}
+
+export interface WeightOptions {
+  /** What matrices are kept in; as they are stored where absent. Vectors are always f32. */
+  format?: WeightFormat | undefined
+  /** With fp8: how many matrix products at each end of the model stay bf16. The paper keeps 4. */
+  bf16Gemms: number
+  activations: ActivationScaling
+  onProgress?: ((progress: LoadProgress) => void) | undefined
+  signal?: AbortSignal | undefined
+}
+
+interface Matrix {
+  weight: Tensor<Real>
+  scale?: Tensor<'f32'>
+}
+
+const dtypes = { F32: 'f32', F16: 'f16', BF16: 'bf16', F8_E4M3: 'e4m3' } as const satisfies Partial<
+  Record<StoredDtype, Real>
+>
+const dtypeOf = ({ dtype }: MatchedTensor): Real => dtypes[dtype as keyof typeof dtypes]
+
+export async function loadWeights(checkpoint: Checkpoint, options: WeightOptions): Promise<Weights> {
+  const { format, bf16Gemms, onProgress, signal } = options
+  const kept = format === 'fp8' ? outerGemms([...checkpoint.tensors], bf16Gemms) : new Set<string>()
+  const entries = [...checkpoint.tensors].sort(([, a], [, b]) => a.file.localeCompare(b.file) || a.start - b.start)
+  const total = entries.reduce((sum, [, entry]) => sum + entry.end - entry.start, 0)
+  const files = new Files()
+  const weights = new LoadedWeights(options.activations)
+  try {
+    let loaded = 0
+    for (const [name, entry] of entries) {
+      signal?.throwIfAborted()
+      if (entry.role === 'vector') {
+        using stored = files.tensor(entry)
+        weights.vectors.set(name, await stored.read())
+      } else {
+        const wanted = entry.role === 'embedding' || kept.has(name) ? (format === 'fp8' ? 'bf16' : format) : format
+        weights.matrices.set(name, await loadMatrix(files, name, entry, wanted))
+      }
+      loaded += entry.end - entry.start
+      onProgress?.({ loaded, total })
+    }
+    return weights
+  } catch (error) {
+    weights.dispose()
+    throw error
+  } finally {
+    files.close()
+  }
+}
+
+async function loadMatrix(files: Files, name: string, entry: MatchedTensor, format?: WeightFormat): Promise<Matrix> {
+  const stored = files.tensor(entry)
+  const matrix: Matrix = { weight: stored }
+  try {
+    if (entry.dtype === 'F8_E4M3') {
+      matrix.scale = await storedScale(files, name, entry)
+      if (format === 'f32' || format === 'bf16') {
+        matrix.weight = ops.dequantize(stored as Tensor<'e4m3'>, matrix.scale, format)
+        matrix.scale.dispose()
+        delete matrix.scale
+      }
+    } else if (format === 'fp8') {
+      using wide = stored.dtype === 'f16' ? ops.cast(stored, 'f32') : undefined
+      using amax = ops.amax(wide ?? (stored as Tensor<'f32' | 'bf16'>))
+      ;[matrix.weight, matrix.scale] = ops.quantize(wide ?? (stored as Tensor<'f32' | 'bf16'>), amax, 'e4m3')
+    } else if (format !== undefined && stored.dtype !== format) {
+      matrix.weight = ops.cast(stored, format)
+    }
+    if (matrix.weight !== stored) stored.dispose()
+    await settled(matrix.weight)
+    return matrix
+  } catch (error) {
+    for (const t of [stored, matrix.weight, matrix.scale]) t?.dispose()
+    throw error
+  }
+}
+
+/** The multiplier of a stored fp8 matrix; 1 where the checkpoint has none. */
+async function storedScale(files: Files, name: string, { scale }: MatchedTensor): Promise<Tensor<'f32'>> {
+  if (!scale) return tensor(Float32Array.of(1), 'f32', [1])
+  const stored = files.tensor({ ...scale, role: 'vector' }, [1]) as Tensor<'f32'>
+  const [value] = await stored.read()
+  if (value! > 0 && Number.isFinite(value)) return stored
+  stored.dispose()
+  throw new RangeError(`${scale.file}: ${name}_scale is ${value}, expected a positive number`)
+}
+
+/** Waits until a tensor is made, and no longer: a read of none of it. */
+async function settled(t: Tensor): Promise<void> {
+  using nothing = t.rows(0, 0)
+  await nothing.read()
+}
+
+/** The matrices of the first and last `count` products. Query, key and value are one product in the published model. */
+function outerGemms(tensors: [string, MatchedTensor][], count: number): Set<string> {
+  const product = (name: string) => name.replace(/[qkv]_proj/, 'qkv_proj')
+  const matrices = tensors.filter(([, { role }]) => role === 'matrix').map(([name]) => name)
+  const products = [...new Set(matrices.map(product))]
+  const outer = new Set([...products.slice(0, count), ...products.slice(Math.max(0, products.length - count))])
+  return new Set(matrices.filter((name) => outer.has(product(name))))
+}
+
+/** The mapped files of a checkpoint. */
+class Files {
+  readonly #open = new Map<string, MappedFile>()
+
+  tensor(entry: MatchedTensor, shape = entry.shape): Tensor<Real> {
+    let file = this.#open.get(entry.file)
+    if (!file) this.#open.set(entry.file, (file = new binding.MappedFile(entry.file)))
+    return file.tensor(entry.start, dtypeOf(entry), shape)
+  }
+
+  close(): void {
+    for (const file of this.#open.values()) file.close()
+  }
+}
+
+class LoadedWeights implements Weights {
+  readonly matrices = new Map<string, Matrix>()
+  readonly vectors = new Map<string, Float32Array>()
+  readonly #constants: Tensor[] = []
+
+  constructor(private readonly activations: ActivationScaling) {}
+
+  linear(name: string, bias = false): Linear {
+    return new Linear({
+      ...this.matrices.get(`${name}.weight`)!,
+      ...(bias ? { bias: this.vector(`${name}.bias`) } : {}),
+      activations: this.activations,
+    })
+  }
+
+  embedding(name: string): Tensor<Real> {
+    return this.matrices.get(name)!.weight
+  }
+
+  vector(name: string, f?: (values: Float32Array) => Float32Array, shape?: readonly number[]): Tensor<'f32'> {
+    const values = this.vectors.get(name)!
+    return this.constant(f ? f(values) : values, shape)
+  }
+
+  constant(values: Float32Array, shape: readonly number[] = [values.length]): Tensor<'f32'> {
+    const t = tensor(values, 'f32', shape)
+    this.#constants.push(t)
+    return t
+  }
+
+  dispose(): void {
+    for (const t of this.#constants) t.dispose()
+    for (const { weight, scale } of this.matrices.values()) {
+      weight.dispose()
+      scale?.dispose()
+    }
+  }
+}
