@@ -1,0 +1,180 @@
+// Text from ids that arrive a few at a time, such that the pieces join to the decode of all ids. A token's text
+// depends on its neighbours (a character of several byte tokens, a stripped first space), so each step decodes
+// a short window of ids and emits what the window's text has gained. Held back: a character still incomplete,
+// and an end that may become a stop string.
+
+import { checkValue, describe, string } from '../options.js'
+import type { Tokenizer } from './tokenizer.js'
+
+export interface TextPiece {
+  text: string
+  /** Every id pushed is in exactly one piece, in order: the one that completes its text. */
+  ids: number[]
+  /** The stop string that ended the text; it and what follows it are in no piece. */
+  stop: string | undefined
+}
+
+export interface TextStreamOptions {
+  /** Strings that end the text. The one that is complete first ends it; of several at once, the longest. */
+  stop?: string | readonly string[] | undefined
+  /** Leaves special tokens out of the text; default true. */
+  skipSpecialTokens?: boolean | undefined
+  /** Ids before the first pushed one (the prompt's), so that the text continues theirs; only the last few matter. */
+  context?: ArrayLike<number> | undefined
+}
+
+// UTF-16 units that a window's context gives at least. It may begin inside a character, of which at most three
+// bytes are then decoded otherwise than in the whole text; past those, the two agree.
+const kContextUnits = 8
+const kReplacement = '\ufffd'
+
+export class TextStream {
+  readonly #tokenizer: Tokenizer
+  readonly #stops: readonly string[]
+  readonly #skipSpecialTokens: boolean
+  /** Ids decoded at each step: the first #contextIds of them only give the others their neighbours. */
+  #window: number[]
+  #contextIds: number
+  /** UTF-16 units of the window's text already decoded; undefined when the window has just moved. */
+  #seen: number | undefined
+  /** UTF-16 units that the ids after the context have given. */
+  #gained = 0
+  /** The window's text ends inside a character, or in a replacement character of its own. */
+  #incomplete = false
+  /** Decoded text that may be the beginning of a stop string. */
+  #held = ''
+  /** UTF-16 units decoded and delivered since the beginning. */
+  #decoded = 0
+  #delivered = 0
+  /** Ids not delivered yet, each with the length of text that completes it. */
+  #queue: { id: number; end: number }[] = []
+  #state: 'open' | 'pushing' | 'ended' = 'open'
+
+  constructor(tokenizer: Tokenizer, { stop = [], skipSpecialTokens = true, context = [] }: TextStreamOptions = {}) {
+    this.#tokenizer = tokenizer
+    this.#stops = typeof stop === 'string' ? [stop] : stop
+    for (const [i, text] of this.#stops.entries()) {
+      checkValue('TextStream', `stop[${i}]`, text, string)
+      if (text === '' || /\p{Surrogate}/u.test(text)) {
+        throw new RangeError(`TextStream: stop[${i}] is ${describe(text)}, expected one or more whole characters`)
+      }
+    }
+    this.#skipSpecialTokens = skipSpecialTokens
+    this.#window = this.#visible(Array.from(context)).slice(-kContextUnits)
+    this.#contextIds = this.#window.length
+  }
+
+  /** The text that these ids complete, possibly none. After a piece with `stop`, the stream has ended. */
+  async push(ids: readonly number[]): Promise<TextPiece> {
+    return (await TextStream.pushAll([this], [ids]))[0]!
+  }
+
+  /** One `push` on each of several streams of one tokenizer, in one exchange with its thread. */
+  static async pushAll(streams: readonly TextStream[], ids: readonly (readonly number[])[]): Promise<TextPiece[]> {
+    for (const stream of streams) stream.#expectOpen('push')
+    for (const stream of streams) stream.#state = 'pushing'
+    try {
+      const windows = streams.map((stream, i) => stream.#advance(ids[i]!))
+      const batch = windows.flat()
+      const texts =
+        batch.length === 0 ? [] : await streams[0]!.#tokenizer.decodeBatch(batch, { skipSpecialTokens: false })
+      return streams.map((stream, i) => {
+        stream.#state = 'open'
+        return stream.#take(ids[i]!, texts.splice(0, windows[i]!.length))
+      })
+    } catch (error) {
+      for (const stream of streams) stream.#state = 'ended'
+      throw error
+    }
+  }
+
+  /** What was held back; a character that stayed incomplete becomes U+FFFD, as in the decode of all ids. */
+  finish(): TextPiece {
+    this.#expectOpen('finish')
+    const tail = this.#incomplete ? kReplacement : ''
+    this.#decoded += tail.length
+    this.#held += tail
+    const piece = this.#emit(true)
+    this.#state = 'ended'
+    return piece
+  }
+
+  #expectOpen(op: 'push' | 'finish'): void {
+    if (this.#state === 'pushing') throw new Error(`TextStream.${op}: the push before is pending, expected it awaited`)
+    if (this.#state === 'ended') throw new Error(`TextStream.${op}: the stream has ended`)
+  }
+
+  /** Ids that have text: the others are kept out of the window, which would otherwise grow with them. */
+  #visible(ids: readonly number[]): number[] {
+    const { size } = this.#tokenizer
+    return ids.filter((id) => id < size && !(this.#skipSpecialTokens && this.#tokenizer.isSpecial(id)))
+  }
+
+  /** Puts ids into the window and gives what to decode: the context too, when its length is not known yet. */
+  #advance(ids: readonly number[]): number[][] {
+    const visible = this.#visible(ids)
+    if (visible.length === 0) return []
+    if (this.#gained >= kContextUnits) {
+      this.#window = this.#window.slice(this.#contextIds)
+      this.#contextIds = this.#window.length
+      this.#gained = 0
+      this.#seen = undefined
+    }
+    const context = this.#window.slice(0, this.#contextIds)
+    this.#window = this.#window.concat(visible)
+    return this.#seen === undefined ? [context, this.#window] : [this.#window]
+  }
+
+  #take(ids: readonly number[], decoded: readonly string[]): TextPiece {
+    if (decoded.length > 0) {
+      const text = decoded.at(-1)!
+      const whole = withoutIncomplete(text)
+      const seen = this.#seen ?? withoutIncomplete(decoded[0]!).length
+      const gain = whole.slice(seen)
+      this.#seen = Math.max(seen, whole.length)
+      this.#gained += gain.length
+      this.#decoded += gain.length
+      this.#held += gain
+      this.#incomplete = text.length > whole.length
+    }
+    const end = this.#decoded + (this.#incomplete ? 1 : 0)
+    for (const id of ids) this.#queue.push({ id, end })
+    return this.#emit(false)
+  }
+
+  #emit(last: boolean): TextPiece {
+    const match = firstStop(this.#held, this.#stops)
+    if (match) {
+      this.#state = 'ended'
+      return { text: this.#held.slice(0, match.index), ids: this.#queue.map(({ id }) => id), stop: match.stop }
+    }
+    const keep = last ? 0 : stopPrefixLength(this.#held, this.#stops)
+    const text = this.#held.slice(0, this.#held.length - keep)
+    this.#held = this.#held.slice(text.length)
+    this.#delivered += text.length
+    const waiting = last ? -1 : this.#queue.findIndex(({ end }) => end > this.#delivered)
+    const ids = this.#queue.splice(0, waiting === -1 ? this.#queue.length : waiting).map(({ id }) => id)
+    return { text, ids, stop: undefined }
+  }
+}
+
+/** UTF-8 that ends inside a character decodes to one U+FFFD for it: all before that is final. */
+function withoutIncomplete(text: string): string {
+  return text.endsWith(kReplacement) ? text.slice(0, -1) : text
+}
+
+/** The stop string whose last character comes first, whatever way the text is cut into pieces. */
+function firstStop(text: string, stops: readonly string[]): { index: number; stop: string } | undefined {
+  const found = stops.map((stop) => ({ stop, index: text.indexOf(stop) })).filter(({ index }) => index !== -1)
+  return found.sort((a, b) => a.index + a.stop.length - b.index - b.stop.length || a.index - b.index)[0]
+}
+
+/** Length of the longest end of `text` that is a beginning of a stop string. */
+function stopPrefixLength(text: string, stops: readonly string[]): number {
+  const longest = Math.max(0, ...stops.map((stop) => stop.length - 1))
+  for (let length = Math.min(longest, text.length); length > 0; length--) {
+    const end = text.slice(-length)
+    if (stops.some((stop) => stop.startsWith(end))) return length
+  }
+  return 0
+}
