@@ -1,0 +1,10 @@
+/** Nemotron-H in Node.js: models, and the tensors and ops they are made of. */
+export type { LoadProgress, WeightFormat } from './checkpoint/weights.js'
+export type { GenerateOptions, Piece, Prompt, Timings, TokenLogprobs, Usage } from './generate.js'
+export { type ForwardOptions, type LoadOptions, load, type Model } from './load.js'
+export { type Config, parameterCounts, stateBytes } from './model/config.js'
+export { type PresetName, presets } from './model/presets.js'
+export { type Ops, ops } from './ops.js'
+export { scope } from './scope.js'
+export { type Act, type DType, empty, type Fp8, type Real, split, Tensor, tensor } from './tensor.js'
+export type { ChatMessage } from './text/chat.js'

@@ -1,0 +1,73 @@
+/** Grouped-query attention over a paged cache. Nemotron-H has no position embedding; Llama and Qwen2 rotate. */
+import { ops } from '../ops.js'
+import { type Act, empty, type Tensor } from '../tensor.js'
+import type { AttentionConfig, Config } from './config.js'
+import type { Batch, LayerState, Mixer, PoolSizes, Weights } from './layer.js'
+import type { Linear } from './linear.js'
+
+interface KvState extends LayerState {
+  k: Tensor<Act> // [Pages,PageSize,G,P]
+  v: Tensor<Act> // [Pages,PageSize,G,P]
+}
+
+export class Attention implements Mixer {
+  private readonly config: AttentionConfig
+  private readonly q: Linear
+  private readonly k: Linear
+  private readonly v: Linear
+  private readonly o: Linear
+  private readonly invFreq: Tensor<'f32'> | undefined // [P/2]
+
+  constructor(
+    { attention }: Config,
+    weights: Weights,
+    private readonly act: Act,
+  ) {
+    this.config = attention
+    this.q = weights.linear('q_proj', attention.qkvBias)
+    this.k = weights.linear('k_proj', attention.qkvBias)
+    this.v = weights.linear('v_proj', attention.qkvBias)
+    this.o = weights.linear('o_proj')
+    const frequencies = ropeFrequencies(attention)
+    this.invFreq = frequencies && weights.constant(frequencies)
+  }
+
+  makeState({ pages, pageSize }: PoolSizes): KvState {
+    const shape = [pages, pageSize, this.config.kvHeads, this.config.headDim]
+    return { k: empty(this.act, shape), v: empty(this.act, shape) }
+  }
+
+  forward(x: Tensor<Act>, { offsets, past, pages }: Batch, state: KvState): Tensor<Act> {
+    const { heads: H, kvHeads: G, headDim: P } = this.config
+    const T = x.shape[0]!
+    const q = this.q.forward(x, this.act).reshape([T, H, P])
+    const k = this.k.forward(x, this.act).reshape([T, G, P])
+    const v = this.v.forward(x, this.act).reshape([T, G, P])
+    if (this.invFreq) {
+      ops.rope(q, this.invFreq, offsets, past)
+      ops.rope(k, this.invFreq, offsets, past)
+    }
+    ops.kvAppend(k, v, pages, offsets, past, state.k, state.v)
+    const y = ops.attention(q, state.k, state.v, pages, offsets, past, 1 / Math.sqrt(P))
+    return this.o.forward(y.reshape([T, H * P]), this.act)
+  }
+}
+
+/**
+ * Radians a position, for each pair: theta^(-2i/P). Llama 3 scaling divides the slow ones by `factor`, leaves the fast
+ * ones, and blends between (transformers, rope type `llama3`).
+ */
+function ropeFrequencies({ headDim: P, rope }: AttentionConfig): Float32Array | undefined {
+  if (!rope) return undefined
+  const { theta, scaling } = rope
+  return Float32Array.from({ length: P / 2 }, (_, i) => {
+    const frequency = theta ** ((-2 * i) / P)
+    if (!scaling) return frequency
+    const { factor, lowFreqFactor, highFreqFactor, originalMaxPositions } = scaling
+    const turns = (originalMaxPositions * frequency) / (2 * Math.PI) // within the original context
+    if (turns < lowFreqFactor) return frequency / factor
+    if (turns > highFreqFactor) return frequency
+    const blend = (turns - lowFreqFactor) / (highFreqFactor - lowFreqFactor)
+    return ((1 - blend) * frequency) / factor + blend * frequency
+  })
+}

@@ -1,0 +1,92 @@
+/**
+ * The memory of all sequences: a slot in each layer's pool for convolution and SSM state, and pages for keys and
+ * values. A sequence reserves all it may need when it starts, so none is ever put out half way.
+ */
+import { type Act, type Tensor, tensor } from '../tensor.js'
+import type { Batch, LayerState } from './layer.js'
+import type { NemotronH } from './nemotron-h.js'
+
+/** Tokens in a page of keys and values. */
+const pageSize = 64
+
+export interface Reservation {
+  slot: number
+  pages: number[]
+}
+
+/** The next tokens of one sequence, of which `past` went before. */
+export interface Segment extends Reservation {
+  ids: ArrayLike<number>
+  past: number
+}
+
+export class Pools {
+  readonly layers: LayerState[]
+  readonly slots: number
+  readonly tokens: number
+  readonly #freeSlots: number[]
+  readonly #freePages: number[]
+
+  /** Room for `slots` sequences and, in all of them together, for `tokens` tokens of keys and values. */
+  constructor(model: NemotronH, slots: number, tokens: number) {
+    const pages = Math.ceil(tokens / pageSize)
+    this.slots = slots
+    this.tokens = tokens
+    this.layers = model.makeState({ slots, pages, pageSize })
+    this.#freeSlots = countdown(slots)
+    this.#freePages = countdown(pages)
+  }
+
+  /** Room for one sequence of at most `tokens` tokens; undefined while there is none. */
+  reserve(tokens: number): Reservation | undefined {
+    const pages = Math.ceil(tokens / pageSize)
+    if (this.#freeSlots.length === 0 || this.#freePages.length < pages) return undefined
+    return { slot: this.#freeSlots.pop()!, pages: this.#freePages.splice(this.#freePages.length - pages) }
+  }
+
+  release({ slot, pages }: Reservation): void {
+    this.#freeSlots.push(slot)
+    this.#freePages.push(...pages)
+  }
+
+  dispose(): void {
+    for (const layer of this.layers) for (const t of Object.values(layer)) (t as Tensor<Act | 'f32'>).dispose()
+  }
+}
+
+/** Packs the segments of several sequences into one batch. */
+export function packBatch(segments: readonly Segment[], decode: boolean): Batch {
+  const S = segments.length
+  const widest = Math.max(1, ...segments.map(({ pages }) => pages.length))
+  const offsets = new Int32Array(S + 1)
+  const pages = new Int32Array(S * widest).fill(-1)
+  segments.forEach((segment, s) => {
+    offsets[s + 1] = offsets[s]! + segment.ids.length
+    pages.set(segment.pages, s * widest)
+  })
+  const ids = new Int32Array(offsets[S]!)
+  segments.forEach((segment, s) => {
+    ids.set(segment.ids, offsets[s]!)
+  })
+  const each = (f: (segment: Segment) => number) => tensor(Int32Array.from(segments, f), 'i32', [S])
+  return {
+    ids: tensor(ids, 'i32', [ids.length]),
+    offsets: tensor(offsets, 'i32', [S + 1]),
+    past: each(({ past }) => past),
+    slots: each(({ slot }) => slot),
+    pages: tensor(pages, 'i32', [S, widest]),
+    decode,
+  }
+}
+
+/**
+ * How many of the tokens that follow `past` to take next: at most `budget`, and unless that is all of them, up to a
+ * multiple of `chunk`, so that the scan has the same chunks however a prompt is cut.
+ */
+export function segmentLength(past: number, remaining: number, budget: number, chunk: number): number {
+  if (remaining <= budget) return remaining
+  return Math.max(0, Math.floor((past + budget) / chunk) * chunk - past)
+}
+
+/** n-1 down to 0: pop() gives the smallest first. */
+const countdown = (n: number) => Array.from({ length: n }, (_, i) => n - 1 - i)

@@ -1,0 +1,20 @@
+// Every op and its spec. An op without one does not compile.
+import type { Ops } from '../../binding.js'
+import { attentionSpecs } from './attention.ts'
+import { linearSpecs } from './linear.ts'
+import { logitsSpecs } from './logits.ts'
+import { mamba2Specs } from './mamba2.ts'
+import { normSpecs } from './norms.ts'
+import { quantizeSpecs } from './quantize.ts'
+import { rowSpecs } from './rows.ts'
+import type { Spec } from './spec.ts'
+
+export const cases: { [K in keyof Ops]: Spec } = {
+  ...rowSpecs,
+  ...normSpecs,
+  ...linearSpecs,
+  ...quantizeSpecs,
+  ...mamba2Specs,
+  ...attentionSpecs,
+  ...logitsSpecs,
+}
