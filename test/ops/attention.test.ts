@@ -1,0 +1,193 @@
+// What attention promises beyond its values: the same bits however a sequence is computed, nothing read that is not
+// its own, and words for what cannot be.
+import { afterAll, describe, expect, test } from 'vitest'
+import type { Act, Tensor } from '../../binding.js'
+import { binding } from '../../dist/binding.js'
+import { nd, Random } from './spec.ts'
+
+const { simd: best } = binding.buildInfo()
+const simds = (['portable', 'avx2', 'avx512'] as const).filter((name) => binding.useSimd(name))
+afterAll(() => binding.useSimd(best))
+
+const ints = (...values: number[]) => binding.tensor(Int32Array.from(values), 'i32', [values.length])
+const table = (rows: number[][]) => binding.tensor(Int32Array.from(rows.flat()), 'i32', [rows.length, rows[0]!.length])
+const floats = <A extends Act>(act: A, shape: number[], random: Random, scale = 1) =>
+  binding.tensor(Float32Array.from(random.normal(shape, scale).data), act, shape)
+const nans = (act: Act, shape: number[]) =>
+  binding.tensor(new Float32Array(shape.reduce((n, size) => n * size, 1)).fill(Number.NaN), act, shape)
+
+interface Sequence {
+  q: Tensor<Act> // [T,H,P]
+  k: Tensor<Act> // [T,G,P]
+  v: Tensor<Act> // [T,G,P]
+}
+
+/** Attention of a sequence, its tokens given in chunks that end at `ends`, beside another sequence in every call. */
+async function bitsInChunks({ q, k, v }: Sequence, ends: number[], pageSize: number, random: Random, beside = false) {
+  const [T, H, P] = q.shape as [number, number, number]
+  const G = k.shape[1]!
+  const own = Math.ceil(T / pageSize)
+  const order = Array.from(random.distinct(own + 1, own + 3).data)
+  const spare = order.pop()!
+  const caches = [q, q].map((t) => nans(t.dtype, [own + 3, pageSize, G, P])) as [Tensor<Act>, Tensor<Act>]
+  const parts: Uint8Array[] = []
+  let begin = 0
+  for (const end of ends) {
+    const n = end - begin
+    const chunk = [q, k, v].map((t) => t.rows(begin, end)) as [Tensor<Act>, Tensor<Act>, Tensor<Act>]
+    if (!beside) {
+      const where = [table([order]), ints(0, n), ints(begin)] as const
+      binding.kvAppend(chunk[1], chunk[2], ...where, ...caches)
+      parts.push(await binding.attention(chunk[0], ...caches, ...where, 0.3).readBytes())
+    } else {
+      // One token of another sequence before this one's, as rows of one packed batch.
+      const packed = await Promise.all(
+        chunk.map(async (t) => {
+          const [, heads, width] = t.shape as [number, number, number]
+          const other = random.normal([heads * width]).data
+          const data = Float32Array.from([...other, ...(await t.read())])
+          return binding.tensor(data, t.dtype, [n + 1, heads, width])
+        }),
+      )
+      const where = [table([order.map((_, i) => (i ? -1 : spare)), order]), ints(0, 1, n + 1), ints(0, begin)] as const
+      binding.kvAppend(packed[1]!, packed[2]!, ...where, ...caches)
+      parts.push(
+        await binding
+          .attention(packed[0]!, ...caches, ...where, 0.3)
+          .rows(1, n + 1)
+          .readBytes(),
+      )
+    }
+    begin = end
+  }
+  expect(parts.reduce((sum, part) => sum + part.length, 0)).toBe(T * H * P * (q.dtype === 'f32' ? 4 : 2))
+  return Buffer.concat(parts)
+}
+
+describe.each(simds)('the same bits, %s', (simd) => {
+  for (const act of ['f32', 'bf16'] as const) {
+    for (const [G, heads] of [
+      [2, 1],
+      [1, 3],
+      [2, 8],
+    ] as const) {
+      test(`${act}, ${heads} query heads to a key head`, async () => {
+        binding.useSimd(simd)
+        const random = new Random(7)
+        const [T, P] = [150, 24]
+        const sequence = {
+          q: floats(act, [T, G * heads, P], random, 3),
+          k: floats(act, [T, G, P], random, 3),
+          v: floats(act, [T, G, P], random),
+        }
+        const whole = await bitsInChunks(sequence, [T], 64, random)
+        const each = (n: number) => Array.from({ length: Math.ceil(T / n) }, (_, i) => Math.min(T, (i + 1) * n))
+        expect((await bitsInChunks(sequence, each(1), 16, random)).equals(whole), 'decode').toBe(true)
+        for (const n of [7, 64, 65]) {
+          expect((await bitsInChunks(sequence, each(n), 64, random)).equals(whole), `chunks of ${n}`).toBe(true)
+        }
+        for (const pageSize of [1, 16, 100, 256]) {
+          expect((await bitsInChunks(sequence, [T], pageSize, random)).equals(whole), `pages of ${pageSize}`).toBe(true)
+        }
+        expect((await bitsInChunks(sequence, each(40), 32, random, true)).equals(whole), 'in a batch').toBe(true)
+      })
+    }
+  }
+})
+
+test('a token does not see what comes after it, even if that is NaN', async () => {
+  const random = new Random(3)
+  const sequence = (T: number, until: number) => {
+    const rows = (heads: number, salt: number) => {
+      const x = nd([T, heads, 4], (i) => (i < until * heads * 4 ? Math.sin(i * salt) : Number.NaN))
+      return binding.tensor(Float32Array.from(x.data), 'f32', x.shape)
+    }
+    return { q: rows(2, 1), k: rows(1, 2), v: rows(1, 3) }
+  }
+  const poisoned = await bitsInChunks(sequence(90, 70), [90], 16, random)
+  const short = await bitsInChunks(sequence(70, 70), [70], 16, random)
+  expect(poisoned.subarray(0, short.length).equals(short)).toBe(true)
+})
+
+describe('refuses', () => {
+  const rows = (T: number, heads: number) => binding.empty('f32', [T, heads, 4])
+  const caches = () => [binding.empty('f32', [5, 4, 2, 4]), binding.empty('f32', [5, 4, 2, 4])] as const
+
+  test.each([
+    [[[0, 5]], [0, 7], [0], 'pages[0,1] is 5, expected 0 to 4'],
+    [[[0, -1]], [0, 7], [0], 'pages[0,1] is -1, expected 0 to 4'],
+    [[[0, 1]], [0, 7], [2], 'sequence 0 is 9 tokens with its past, expected at most 8, 2 pages of 4'],
+    [[[0, 1]], [0, 7], [-1], 'past[0] is -1, expected at least 0'],
+    [[[0, 1]], [0, 6], [0], 'offsets[1] is 6, expected 7, the number of tokens'],
+    [
+      [
+        [0, 1],
+        [2, 3],
+      ],
+      [0, 8, 7],
+      [0, 0],
+      'offsets[2] is 7, expected at least 8',
+    ],
+  ])('pages %j, offsets %j, past %j', async (pages, offsets, past, message) => {
+    const where = [table(pages), ints(...offsets), ints(...past)] as const
+    const [k, v] = caches()
+    binding.kvAppend(rows(7, 2), rows(7, 2), ...where, k, v)
+    await expect(k.read()).rejects.toThrow(`kvAppend: ${message}`)
+    await expect(binding.attention(rows(7, 4), k, v, ...where, 1).read()).rejects.toThrow(`attention: ${message}`)
+  })
+
+  test.each([
+    [
+      'of two sequences',
+      [
+        [3, 1],
+        [4, 1],
+      ],
+      [0, 3, 6],
+      [3, 3],
+      1,
+    ],
+    ['of one', [[2, 2]], [0, 6], [0], 2],
+  ])('to write one page for two, %s', async (_, pages, offsets, past, page) => {
+    const [k, v] = caches()
+    binding.kvAppend(rows(6, 2), rows(6, 2), table(pages), ints(...offsets), ints(...past), k, v)
+    await expect(v.read()).rejects.toThrow(`kvAppend: pages names ${page} twice, expected a page of its own`)
+  })
+
+  test('query heads that the key heads do not divide', async () => {
+    const y = binding.attention(rows(1, 3), ...caches(), table([[0]]), ints(0, 1), ints(0), 1)
+    await expect(y.read()).rejects.toThrow('attention: q has 3 heads, expected a multiple of 2, the heads of kCache')
+  })
+
+  test('to rotate heads of odd width', async () => {
+    const x = binding.empty('f32', [1, 2, 5])
+    binding.rope(x, binding.empty('f32', [3]), ints(0, 1), ints(0))
+    await expect(x.read()).rejects.toThrow('rope: x has heads of 5 elements, expected an even number')
+  })
+
+  test('before anything is written', async () => {
+    const k = binding.tensor(new Float32Array(160).fill(7), 'f32', [5, 4, 2, 4])
+    const v = binding.tensor(new Float32Array(160).fill(7), 'f32', [5, 4, 2, 4])
+    binding.kvAppend(rows(7, 2), rows(7, 2), table([[0, 9]]), ints(0, 7), ints(0), k, v)
+    await expect(k.read()).rejects.toThrow('pages[0,1] is 9')
+    expect(new Set([...(await k.read()), ...(await v.read())])).toEqual(new Set([7]))
+  })
+})
+
+test('pages that several sequences read are fine: a shared prefix', async () => {
+  const random = new Random(5)
+  const [k, v] = [floats('f32', [2, 4, 1, 4], random), floats('f32', [2, 4, 1, 4], random)]
+  const q = floats('f32', [1, 2, 4], random)
+  const twice = binding.tensor(Float32Array.from([...(await q.read()), ...(await q.read())]), 'f32', [2, 2, 4])
+  const both = [
+    table([
+      [1, -1],
+      [1, 0],
+    ]),
+    ints(0, 1, 2),
+    ints(2, 2),
+  ] as const
+  const y = await binding.attention(twice, k, v, ...both, 1).read()
+  const alone = await binding.attention(q, k, v, table([[1]]), ints(0, 1), ints(2), 1).read()
+  expect(Array.from(y)).toEqual([...alone, ...alone])
+})

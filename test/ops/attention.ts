@@ -1,0 +1,289 @@
+// Rotary embedding, the paged cache, and attention as its sum over all positions.
+import fc from 'fast-check'
+import {
+  type Expected,
+  type Inputs,
+  type Nd,
+  nd,
+  offsets,
+  type Random,
+  type Sizes,
+  type Spec,
+  tensorOf,
+  u,
+  vector,
+} from './spec.ts'
+
+/** Every token of a packed batch: its sequence and its position there. */
+function tokens(inputs: Inputs): { sequence: number; position: number }[] {
+  const [bounds, past] = [tensorOf(inputs, 'offsets').data, tensorOf(inputs, 'past').data]
+  return Array.from(past).flatMap((before, sequence) =>
+    Array.from({ length: bounds[sequence + 1]! - bounds[sequence]! }, (_, i) => ({ sequence, position: before + i })),
+  )
+}
+
+/** S sequences of `shortest` to `longest` new tokens after up to `past` others. */
+function batch({ S, shortest, longest, past }: Sizes, random: Random) {
+  const lengths = Array.from({ length: S! }, () => random.integer(shortest!, longest!))
+  return { lengths, offsets: offsets(lengths), past: random.integers([S!], 0, past!) }
+}
+
+// ---- rotary embedding
+
+/** As complex numbers: (a + ib) e^(i angle). */
+const rope: Spec = {
+  reference: (inputs) => {
+    const [x, frequency] = [tensorOf(inputs, 'x'), tensorOf(inputs, 'invFreq').data]
+    const [, H, P] = x.shape as [number, number, number]
+    const value = nd(x.shape, (i) => x.data[i]!)
+    const error = new Float64Array(value.data.length)
+    tokens(inputs).forEach(({ position }, t) => {
+      for (let h = 0; h < H; h++) {
+        for (let j = 0; j < P / 2; j++) {
+          const first = (t * H + h) * P + j
+          const second = first + P / 2
+          const [a, b] = [x.data[first]!, x.data[second]!]
+          const angle = position * frequency[j]!
+          value.data[first] = a * Math.cos(angle) - b * Math.sin(angle)
+          value.data[second] = a * Math.sin(angle) + b * Math.cos(angle)
+          // Of each product: cosine or sine as f32, the product, the sum.
+          error[first] = error[second] = 3 * u * (Math.abs(a) + Math.abs(b))
+        }
+      }
+    })
+    return { x: { value, error } }
+  },
+  make: (sizes, random) => {
+    const { lengths, ...rest } = batch(sizes, random)
+    const T = lengths.reduce((sum, n) => sum + n, 0)
+    const P = sizes.P!
+    return { x: random.normal([T, sizes.H!, P]), invFreq: nd([P / 2], (i) => 10000 ** ((-2 * i) / P)), ...rest }
+  },
+  sizes: {
+    ragged: { S: 3, shortest: 1, longest: 7, past: 20, H: 3, P: 10 },
+    'one token each': { S: 4, shortest: 1, longest: 1, past: 1000, H: 2, P: 64 },
+    'empty sequences among others': { S: 6, shortest: 0, longest: 2, past: 5, H: 1, P: 2 },
+    'no tokens': { S: 2, shortest: 0, longest: 0, past: 5, H: 2, P: 4 },
+    'no sequences': { S: 0, shortest: 0, longest: 0, past: 0, H: 2, P: 4 },
+    'more pieces than threads': { S: 1, shortest: 40, longest: 40, past: 0, H: 8, P: 128 },
+  },
+  arbitrary: fc
+    .record({
+      S: fc.nat(4),
+      longest: fc.nat(6),
+      past: fc.nat(5000),
+      H: fc.integer({ min: 1, max: 5 }),
+      half: fc.nat(20),
+    })
+    .map(({ half, ...sizes }) => ({ ...sizes, shortest: 0, P: 2 * half })),
+  special: {
+    'the last position of a context of 131072': (random) => ({
+      x: random.normal([2, 2, 8]),
+      invFreq: vector([1, 0.1, 0.01, 0.001]),
+      offsets: vector([0, 2]),
+      past: vector([131070]),
+    }),
+  },
+}
+
+// ---- the cache
+
+/**
+ * Caches that hold the first `filled(s)` positions of every sequence, in pages of a pool in no order. What nothing
+ * may read is NaN, or out of range: the other places, the pages of nobody, the table past a sequence's last page.
+ */
+function paged(
+  { G, P, pageSize }: Sizes,
+  totals: number[],
+  filled: (s: number) => number,
+  random: Random,
+  k: Nd,
+  v: Nd,
+) {
+  const needed = totals.map((n) => Math.ceil(n / pageSize!))
+  const all = needed.reduce((sum, n) => sum + n, 0)
+  const free = Array.from(random.distinct(all, all + 2).data)
+  const width = Math.max(0, ...needed) + 1
+  const pages = nd([totals.length, width], (i) => (i % 2 ? -1 : 2 ** 31 - 1))
+  const shape = [all + 2, pageSize!, G!, P!]
+  const [kCache, vCache] = [nd(shape, () => Number.NaN), nd(shape, () => Number.NaN)]
+  const place = G! * P!
+  let token = 0
+  totals.forEach((total, s) => {
+    for (let i = 0; i < needed[s]!; i++) pages.data[s * width + i] = free.pop()!
+    for (let p = 0; p < total; p++, token++) {
+      if (p >= filled(s)) continue
+      const at = (pages.data[s * width + Math.floor(p / pageSize!)]! * pageSize! + (p % pageSize!)) * place
+      kCache.data.set(k.data.subarray(token * place, (token + 1) * place), at)
+      vCache.data.set(v.data.subarray(token * place, (token + 1) * place), at)
+    }
+  })
+  return { pages, kCache, vCache }
+}
+
+/** Where the element [p, g, 0] of a sequence begins in its cache. */
+function placeOf(inputs: Inputs, sequence: number, position: number, g = 0): number {
+  const [pages, cache] = [tensorOf(inputs, 'pages'), tensorOf(inputs, 'kCache')]
+  const [, pageSize, G, P] = cache.shape as [number, number, number, number]
+  const page = pages.data[sequence * pages.shape[1]! + Math.floor(position / pageSize)]!
+  return ((page * pageSize + (position % pageSize)) * G + g) * P
+}
+
+const kvAppend: Spec = {
+  reference: (inputs) => {
+    const written = (row: string, cache: string): Expected => {
+      const [from, to] = [tensorOf(inputs, row), tensorOf(inputs, cache)]
+      const value = nd(to.shape, (i) => to.data[i]!)
+      const width = from.shape[1]! * from.shape[2]!
+      tokens(inputs).forEach(({ sequence, position }, t) => {
+        value.data.set(from.data.subarray(t * width, (t + 1) * width), placeOf(inputs, sequence, position))
+      })
+      return { value, error: 0 }
+    }
+    return { kCache: written('k', 'kCache'), vCache: written('v', 'vCache') }
+  },
+  make: (sizes, random) => {
+    const { lengths, ...rest } = batch(sizes, random)
+    const [T, totals] = [lengths.reduce((sum, n) => sum + n, 0), lengths.map((n, s) => n + rest.past.data[s]!)]
+    const rows = (count: number) => random.normal([count, sizes.G!, sizes.P!])
+    const old = totals.reduce((sum, n) => sum + n, 0)
+    const caches = paged(sizes, totals, (s) => rest.past.data[s]!, random, rows(old), rows(old))
+    return { k: rows(T), v: rows(T), ...rest, ...caches }
+  },
+  sizes: {
+    ragged: { S: 3, shortest: 1, longest: 9, past: 7, G: 2, P: 5, pageSize: 4 },
+    'one token each': { S: 5, shortest: 1, longest: 1, past: 40, G: 1, P: 16, pageSize: 16 },
+    'pages of one token': { S: 2, shortest: 3, longest: 5, past: 3, G: 3, P: 2, pageSize: 1 },
+    'empty sequences among others': { S: 6, shortest: 0, longest: 2, past: 5, G: 1, P: 3, pageSize: 3 },
+    'no tokens': { S: 2, shortest: 0, longest: 0, past: 5, G: 2, P: 4, pageSize: 8 },
+    'no sequences': { S: 0, shortest: 0, longest: 0, past: 0, G: 2, P: 4, pageSize: 8 },
+    'more pieces than threads': { S: 1, shortest: 90, longest: 90, past: 0, G: 8, P: 64, pageSize: 16 },
+  },
+  arbitrary: fc.record({
+    S: fc.nat(4),
+    shortest: fc.constant(0),
+    longest: fc.nat(12),
+    past: fc.nat(30),
+    G: fc.integer({ min: 1, max: 3 }),
+    P: fc.nat(9),
+    pageSize: fc.integer({ min: 1, max: 20 }),
+  }),
+}
+
+// ---- attention
+
+/** What f32 loses near its smallest numbers: exp is 0 below 2^-150. */
+const tiny = 2 ** -120
+
+function attend(inputs: Inputs): Record<string, Expected> {
+  const [q, kCache, vCache] = (['q', 'kCache', 'vCache'] as const).map((name) => tensorOf(inputs, name))
+  const [, H, P] = q!.shape as [number, number, number]
+  const heads = H / kCache!.shape[2]!
+  const scale = Math.fround(inputs.scale as number)
+  const value = nd(q!.shape, () => 0)
+  const error = new Float64Array(value.data.length)
+
+  tokens(inputs).forEach(({ sequence, position }, t) => {
+    for (let h = 0; h < H; h++) {
+      const row = (t * H + h) * P
+      const n = position + 1
+      const keys = Array.from({ length: n }, (_, j) => placeOf(inputs, sequence, j, Math.floor(h / heads)))
+      const products = keys.map((key) =>
+        Array.from({ length: P }, (_, i) => scale * q!.data[row + i]! * kCache!.data[key + i]!),
+      )
+      const scores = products.map((terms) => terms.reduce((sum, x) => sum + x, 0))
+      const largest = Math.max(...scores)
+      const weights = scores.map((score) => Math.exp(score - largest))
+      const total = weights.reduce((sum, x) => sum + x, 0)
+
+      // How far the exponent of a weight may be off, as an absolute error of the score: scaled query and dot
+      // product, the distances from the running maxima, which add up to that from the last; then for each time it
+      // is scaled down, at most once for every key, nothing more than exp (4 u) and a product.
+      const off = Math.max(
+        ...products.map((terms, j) => {
+          const magnitude = terms.reduce((sum, x) => sum + Math.abs(x), 0)
+          return (P + 1) * magnitude + Math.min(largest - scores[j]!, 104) + 4 + 5 * rescales(n)
+        }),
+      )
+      for (let i = 0; i < P; i++) {
+        let magnitude = 0
+        keys.forEach((key, j) => {
+          value.data[row + i]! += (weights[j]! / total) * vCache!.data[key + i]!
+          magnitude += (weights[j]! / total) * Math.abs(vCache!.data[key + i]!)
+        })
+        // The sums of values and of weights, n products each; the quotient.
+        error[row + i] = (Math.expm1(2 * off * u) + (2 * n + 3) * u) * magnitude + tiny
+      }
+    }
+  })
+  return { y: { value, error } }
+}
+
+/** Times a softmax over n keys may scale down what it has: no blocks shorter than 16 keys. */
+const rescales = (n: number) => Math.ceil(n / 16)
+
+/** Attention over caches of normal keys and values, scaled by `keys`, so that scores have about that size. */
+function attentionInputs(sizes: Sizes, random: Random, keys = 1, values = 1): Inputs {
+  const { lengths, ...rest } = batch(sizes, random)
+  const { G, P } = sizes as { G: number; P: number }
+  const totals = lengths.map((n, s) => n + rest.past.data[s]!)
+  const [T, all] = [lengths.reduce((sum, n) => sum + n, 0), totals.reduce((sum, n) => sum + n, 0)]
+  const [k, v] = [random.normal([all, G, P], keys), random.normal([all, G, P], values)]
+  return {
+    q: random.normal([T, G * sizes.heads!, P]),
+    ...paged(sizes, totals, (s) => totals[s]!, random, k, v),
+    ...rest,
+    scale: 1 / Math.sqrt(Math.max(1, P)),
+  }
+}
+
+const attention: Spec = {
+  reference: attend,
+  make: attentionInputs,
+  sizes: {
+    ragged: { S: 3, shortest: 1, longest: 9, past: 11, G: 2, heads: 3, P: 7, pageSize: 4 },
+    decode: { S: 4, shortest: 1, longest: 1, past: 200, G: 2, heads: 4, P: 16, pageSize: 16 },
+    prefill: { S: 2, shortest: 130, longest: 150, past: 0, G: 1, heads: 2, P: 16, pageSize: 64 },
+    'a later chunk': { S: 1, shortest: 70, longest: 70, past: 100, G: 2, heads: 1, P: 8, pageSize: 32 },
+    'one key head for all': { S: 1, shortest: 20, longest: 20, past: 9, G: 1, heads: 9, P: 12, pageSize: 8 },
+    'more query heads than rows of a block': {
+      S: 1,
+      shortest: 2,
+      longest: 2,
+      past: 3,
+      G: 1,
+      heads: 70,
+      P: 4,
+      pageSize: 8,
+    },
+    'pages of one token': { S: 2, shortest: 3, longest: 5, past: 3, G: 3, heads: 1, P: 2, pageSize: 1 },
+    'one token, no past': { S: 1, shortest: 1, longest: 1, past: 0, G: 1, heads: 1, P: 1, pageSize: 5 },
+    'empty sequences among others': { S: 6, shortest: 0, longest: 2, past: 5, G: 1, heads: 2, P: 3, pageSize: 3 },
+    'no tokens': { S: 2, shortest: 0, longest: 0, past: 5, G: 2, heads: 2, P: 4, pageSize: 8 },
+    'no sequences': { S: 0, shortest: 0, longest: 0, past: 0, G: 2, heads: 2, P: 4, pageSize: 8 },
+  },
+  arbitrary: fc.record({
+    S: fc.nat(3),
+    shortest: fc.constant(0),
+    longest: fc.nat(20),
+    past: fc.nat(150),
+    G: fc.integer({ min: 1, max: 3 }),
+    heads: fc.integer({ min: 1, max: 5 }),
+    P: fc.integer({ min: 1, max: 40 }),
+    pageSize: fc.integer({ min: 1, max: 80 }),
+  }),
+  special: Object.fromEntries(
+    [100, 10000, 1e-30].map((size) => [
+      `scores of about ${size}`,
+      (random: Random) =>
+        attentionInputs(
+          { S: 2, shortest: 70, longest: 80, past: 3, G: 1, heads: 2, P: 8, pageSize: 16 },
+          random,
+          size,
+          1e3,
+        ),
+    ]),
+  ),
+}
+
+export const attentionSpecs = { rope, kvAppend, attention }

@@ -1,0 +1,319 @@
+// The ops of Mamba-2 (Dao and Gu 2024, arXiv 2405.21060): the convolution as its sum, the scan as the recurrence.
+import fc from 'fast-check'
+import {
+  type Expected,
+  type Inputs,
+  type Nd,
+  nd,
+  type Random,
+  type Sizes,
+  type Spec,
+  tensorOf,
+  u,
+  vector,
+} from './spec.ts'
+
+/** What f32 loses where results are near its smallest numbers. */
+const tiny = 2 ** -120
+
+const silu = (v: number) => v / (1 + Math.exp(-v))
+
+interface Sequence {
+  begin: number
+  end: number
+  past: number
+  slot: number
+}
+
+/** The packed sequences; without offsets, one token each. */
+function sequences(inputs: Inputs): Sequence[] {
+  const [past, slots] = [tensorOf(inputs, 'past').data, tensorOf(inputs, 'slots').data]
+  const bounds = inputs.offsets ? tensorOf(inputs, 'offsets').data : past.map((_, s) => s)
+  return Array.from(past, (p, s) => ({ begin: bounds[s]!, end: bounds[s + 1] ?? s + 1, past: p, slot: slots[s]! }))
+}
+
+/**
+ * S sequences of T tokens together in a pool of S + 2 slots, some with a past. What no sequence may read, the
+ * slots of those without one and the slots that are not named, holds NaN.
+ */
+function batch({ T, S }: { T: number; S: number }, random: Random, state: Nd) {
+  const cuts = Array.from({ length: S - 1 }, () => random.integer(0, T)).sort((a, b) => a - b)
+  const past = nd([S], () => (random.next() < 0.5 ? 0 : random.integer(1, 200)))
+  const slots = random.distinct(S, S + 2)
+  const row = state.data.length / (S + 2)
+  const live = new Set(Array.from(slots.data).filter((_, s) => past.data[s]! > 0))
+  for (let slot = 0; slot < S + 2; slot++)
+    if (!live.has(slot)) state.data.fill(Number.NaN, slot * row, (slot + 1) * row)
+  return { offsets: S > 0 ? vector([0, ...cuts, T]) : vector([0]), past, slots, state }
+}
+
+// ---- convolution
+
+function convolution(inputs: Inputs): Record<string, Expected> {
+  const [x, weight, state] = [tensorOf(inputs, 'x'), tensorOf(inputs, 'weight'), tensorOf(inputs, 'state')]
+  const bias = inputs.bias as Nd | undefined
+  const [W, D] = weight.shape as [number, number]
+  const y = nd(x.shape, () => 0)
+  const error = new Float64Array(y.data.length)
+  const after = nd(state.shape, (i) => state.data[i]!)
+
+  for (const { begin, end, past, slot } of sequences(inputs)) {
+    const row = (t: number, d: number) => {
+      if (t >= begin) return x.data[t * D + d]!
+      return past > 0 ? state.data[(slot * (W - 1) + t - begin + W - 1) * D + d]! : 0
+    }
+    for (let d = 0; d < D; d++) {
+      for (let t = begin; t < end; t++) {
+        let [sum, size] = [bias?.data[d] ?? 0, Math.abs(bias?.data[d] ?? 0)]
+        for (let w = 0; w < W; w++) {
+          const term = weight.data[w * D + d]! * row(t - (W - 1) + w, d)
+          sum += term
+          size += Math.abs(term)
+        }
+        y.data[t * D + d] = silu(sum)
+        // W products and W additions; the slope of silu is at most 1.1; an exp of 2 ulp, an addition, a division.
+        error[t * D + d] = 1.1 * (W + 1) * u * size + 6 * u * Math.abs(silu(sum)) + tiny
+      }
+      for (let w = 0; w < W - 1; w++) after.data[(slot * (W - 1) + w) * D + d] = row(end - (W - 1) + w, d)
+    }
+  }
+  return { y: { value: y, error }, state: { value: after, error: 0 } }
+}
+
+function makeConvolution({ T = 0, S = 0, D = 0, W = 0 }: Sizes, random: Random): Inputs {
+  return {
+    x: random.normal([T, D]),
+    weight: random.normal([W, D]),
+    bias: random.normal([D]),
+    ...batch({ T, S }, random, random.normal([S + 2, W - 1, D])),
+  }
+}
+
+const causalConv1d: Spec = {
+  reference: convolution,
+  make: makeConvolution,
+  sizes: {
+    'two sequences': { T: 9, S: 2, D: 6, W: 4 },
+    'one token': { T: 1, S: 1, D: 5, W: 4 },
+    'sequences shorter than the window, some empty': { T: 6, S: 5, D: 3, W: 8 },
+    'a window of one': { T: 4, S: 2, D: 7, W: 1 },
+    'a window of two': { T: 4, S: 2, D: 7, W: 2 },
+    'more channels than a block': { T: 5, S: 2, D: 531, W: 4 },
+    'no channels': { T: 3, S: 1, D: 0, W: 4 },
+    'no tokens': { T: 0, S: 2, D: 4, W: 4 },
+    'no sequences': { T: 0, S: 0, D: 4, W: 4 },
+  },
+  arbitrary: fc.record({
+    T: fc.nat(20),
+    S: fc.integer({ min: 1, max: 4 }),
+    D: fc.nat(40),
+    W: fc.integer({ min: 1, max: 8 }),
+  }),
+  special: {
+    'no bias': (random) => {
+      const { bias: _, ...rest } = makeConvolution({ T: 9, S: 2, D: 6, W: 4 }, random)
+      return rest
+    },
+    'sums that saturate': (random) => ({
+      ...makeConvolution({ T: 12, S: 2, D: 6, W: 4 }, random),
+      x: random.normal([12, 6], 1e4),
+    }),
+  },
+}
+
+const causalConv1dStep: Spec = {
+  reference: convolution,
+  make: ({ S = 0, ...sizes }, random) => {
+    const { offsets: _, ...rest } = makeConvolution({ ...sizes, S, T: S }, random)
+    return rest
+  },
+  sizes: {
+    'three sequences': { S: 3, D: 6, W: 4 },
+    'a window of one': { S: 2, D: 7, W: 1 },
+    'a window of eight': { S: 2, D: 7, W: 8 },
+    'more channels than a block': { S: 2, D: 531, W: 4 },
+    'no sequences': { S: 0, D: 4, W: 4 },
+  },
+  arbitrary: fc.record({ S: fc.nat(4), D: fc.nat(40), W: fc.integer({ min: 1, max: 8 }) }),
+}
+
+// ---- state space
+
+/**
+ * state = exp(d A) state + d x B^T; y = state C + D x, token by token.
+ *
+ * Beside the state go its size, the same recurrence of absolute values, and its error from what comes before
+ * the sums: d, which both scales a term and decays all earlier ones, and the rounding of d A. The sums add to
+ * that: over chunk and state size, in four lanes or more; and over the chunks, which each scale and add.
+ */
+function recurrence(inputs: Inputs): Record<string, Expected> {
+  const [x, dt, B, C, state] = ['x', 'dt', 'B', 'C', 'state'].map((name) => tensorOf(inputs, name)) as [
+    Nd,
+    Nd,
+    Nd,
+    Nd,
+    Nd,
+  ]
+  const [A, D, dtBias] = ['A', 'D', 'dtBias'].map((name) => tensorOf(inputs, name).data) as [
+    Float64Array,
+    Float64Array,
+    Float64Array,
+  ]
+  const [, H, P] = x.shape as [number, number, number]
+  const [, G, N] = B.shape as [number, number, number]
+  const [low, high] = [Math.fround(inputs.dtMin as number), Math.fround(inputs.dtMax as number)]
+  const chunk = (inputs.chunk as number | undefined) ?? 1
+  const y = nd(x.shape, () => 0)
+  const yError = new Float64Array(y.data.length)
+  const after = nd(state.shape, (i) => state.data[i]!)
+  const stateError = new Float64Array(after.data.length)
+
+  for (const { begin, end, past, slot } of sequences(inputs)) {
+    const sums = (Math.min(chunk, end - begin) / 4 + 6 * Math.ceil((end - begin) / chunk + 1) + 20) * u
+    for (let h = 0; h < H; h++) {
+      const first = (slot * H + h) * P * N
+      const values = after.data.subarray(first, first + P * N)
+      if (past === 0) values.fill(0)
+      const sizes = values.map(Math.abs)
+      const errors = new Float64Array(P * N)
+      for (let t = begin; t < end; t++) {
+        const v = dt.data[t * H + h]! + dtBias[h]!
+        const d = Math.min(Math.max(v > 20 ? v : Math.log1p(Math.exp(v)), low), high)
+        const dError = (Math.max(0, -v) + 6) * u // relative: of dt + bias, exp and log1p
+        const decay = Math.exp(d * A[h]!)
+        const group = (t * G + Math.floor((h * G) / H)) * N
+        for (let p = 0; p < P; p++) {
+          const at = (t * H + h) * P + p
+          const skip = D[h]! * x.data[at]!
+          let [sum, size, error] = [skip, Math.abs(skip), 0]
+          for (let n = 0; n < N; n++) {
+            const [i, b, c] = [p * N + n, B.data[group + n]!, C.data[group + n]!]
+            const input = d * x.data[at]! * b
+            values[i] = decay * values[i]! + input
+            errors[i] = decay * (errors[i]! + (dError + u) * Math.abs(d * A[h]!) * sizes[i]!) + dError * Math.abs(input)
+            sizes[i] = decay * sizes[i]! + Math.abs(input)
+            sum += values[i]! * c
+            size += sizes[i]! * Math.abs(c)
+            error += errors[i]! * Math.abs(c)
+          }
+          y.data[at] = sum
+          yError[at] = error + (sums + (N / 2) * u) * size + tiny
+        }
+      }
+      if (end > begin) for (let i = 0; i < P * N; i++) stateError[first + i] = errors[i]! + sums * sizes[i]! + tiny
+    }
+  }
+  return { y: { value: y, error: yError }, state: { value: after, error: stateError } }
+}
+
+/** `heads` of each of the G groups; chunk 0 for the step, which has none. */
+function makeScan({ T = 0, S = 0, G = 0, heads = 0, P = 0, N = 0, chunk = 0 }: Sizes, random: Random): Inputs {
+  const H = G * heads
+  return {
+    x: random.normal([T, H, P]),
+    dt: random.normal([T, H]),
+    A: random.uniform([H], -4, -0.1),
+    B: random.normal([T, G, N]),
+    C: random.normal([T, G, N]),
+    D: random.normal([H]),
+    dtBias: random.uniform([H], -4, 1),
+    dtMin: 0,
+    dtMax: Number.POSITIVE_INFINITY,
+    chunk,
+    ...batch({ T, S }, random, random.normal([S + 2, H, P, N])),
+  }
+}
+
+const makeStep = ({ S = 0, ...sizes }: Sizes, random: Random): Inputs => {
+  const { offsets: _, chunk: __, ...rest } = makeScan({ ...sizes, S, T: S }, random)
+  return rest
+}
+
+const one = { T: 80, S: 1, G: 2, heads: 2, P: 6, N: 10, chunk: 32 }
+
+/** What the model may meet besides sizes, as changes of a scan or a step of T tokens and H heads. */
+const edges: Record<string, (T: number, H: number, random: Random) => Inputs> = {
+  // |d A| up to 100 a step: softplus is its argument there.
+  'strong decay': (T, H, random) => ({
+    dt: random.uniform([T, H], 20, 25),
+    A: random.uniform([H], -4, -3),
+    dtBias: vector(Array(H).fill(0)),
+  }),
+  // Long sums of d A, of which small differences matter.
+  'strong decay now and then': (T, H, random) => ({
+    dt: nd([T, H], (i) => (Math.floor(i / H) % 7 === 3 ? 100 : -6)),
+    A: random.uniform([H], -4, -3),
+    dtBias: vector(Array(H).fill(0)),
+  }),
+  'no decay': (_, H) => ({ A: vector(Array(H).fill(0)) }),
+  'steps around the linear part of softplus': (T, H, random) => ({
+    dt: nd([T, H], () => [19.9, 20, 20.1, -30, -100][random.integer(0, 4)]!),
+    A: random.uniform([H], -0.1, -0.01),
+    dtBias: vector(Array(H).fill(0)),
+  }),
+  'clamped steps': () => ({ dtMin: 0.05, dtMax: 0.3 }),
+}
+
+const special = (make: (random: Random) => Inputs) =>
+  Object.fromEntries(
+    Object.entries(edges).map(([name, edge]) => [
+      name,
+      (random: Random): Inputs => {
+        const inputs = make(random)
+        const [T, H] = tensorOf(inputs, 'dt').shape as [number, number]
+        return { ...inputs, ...edge(T, H, random) }
+      },
+    ]),
+  )
+
+const ssmScan: Spec = {
+  reference: recurrence,
+  make: makeScan,
+  sizes: {
+    'two sequences': { T: 9, S: 2, G: 2, heads: 3, P: 3, N: 5, chunk: 4 },
+    'one token': { T: 1, S: 1, G: 1, heads: 2, P: 4, N: 8, chunk: 16 },
+    'chunks of one': { T: 5, S: 1, G: 1, heads: 1, P: 4, N: 8, chunk: 1 },
+    'one chunk of several blocks of rows': { ...one, T: 75, chunk: 1 << 30 },
+    'many chunks': { ...one, T: 150, chunk: 16 },
+    'heads of the 8B and 56B': { T: 140, S: 2, G: 1, heads: 2, P: 64, N: 128, chunk: 128 },
+    'heads of the 9B and 12B': { T: 40, S: 1, G: 2, heads: 1, P: 80, N: 128, chunk: 32 },
+    'a state of 256': { T: 40, S: 1, G: 1, heads: 1, P: 10, N: 256, chunk: 32 },
+    'many short sequences, some empty': { T: 6, S: 9, G: 2, heads: 1, P: 20, N: 64, chunk: 8 },
+    'no tokens': { T: 0, S: 2, G: 1, heads: 2, P: 4, N: 8, chunk: 16 },
+    'no sequences': { T: 0, S: 0, G: 1, heads: 2, P: 4, N: 8, chunk: 16 },
+    'no heads': { T: 3, S: 1, G: 0, heads: 0, P: 4, N: 8, chunk: 16 },
+    'no state': { T: 3, S: 1, G: 1, heads: 2, P: 4, N: 0, chunk: 16 },
+  },
+  arbitrary: fc.record({
+    T: fc.nat(100),
+    S: fc.integer({ min: 1, max: 4 }),
+    G: fc.integer({ min: 1, max: 3 }),
+    heads: fc.integer({ min: 1, max: 3 }),
+    P: fc.integer({ min: 1, max: 20 }),
+    N: fc.integer({ min: 1, max: 40 }),
+    chunk: fc.integer({ min: 1, max: 80 }),
+  }),
+  special: special((random) => makeScan(one, random)),
+}
+
+const ssmStep: Spec = {
+  reference: recurrence,
+  make: makeStep,
+  sizes: {
+    'three sequences': { S: 3, G: 2, heads: 3, P: 3, N: 5 },
+    'heads of the 8B and 56B': { S: 2, G: 1, heads: 2, P: 64, N: 128 },
+    'heads of the 9B and 12B': { S: 2, G: 2, heads: 1, P: 80, N: 128 },
+    'a state of 256': { S: 1, G: 1, heads: 1, P: 10, N: 256 },
+    'no sequences': { S: 0, G: 1, heads: 2, P: 4, N: 8 },
+  },
+  arbitrary: fc.record({
+    S: fc.nat(4),
+    G: fc.integer({ min: 1, max: 3 }),
+    heads: fc.integer({ min: 1, max: 3 }),
+    P: fc.integer({ min: 1, max: 20 }),
+    N: fc.integer({ min: 1, max: 80 }),
+  }),
+  special: special((random) => makeStep({ S: 5, G: 2, heads: 2, P: 6, N: 10 }, random)),
+}
+
+export const mamba2Specs = { causalConv1d, causalConv1dStep, ssmScan, ssmStep }

@@ -1,0 +1,186 @@
+// Norms and activations. The bounds count the roundings of f32 evaluation, each at most u of its result: n of
+// them in a sum of n squares in any order, 4 in exp (2 ulp), and one for every other operation.
+import fc from 'fast-check'
+import { type Expected, type Inputs, type Nd, nd, type Random, type Sizes, type Spec, tensorOf, u } from './spec.ts'
+
+/** silu of f32 is -0 where exp(-x) overflows; what it leaves out there is below 2^-120. */
+const kSiluTail = 2 ** -120
+const kSiluRoundings = 6 // exp 4, 1 + exp, the division
+const silu = (x: number) => (x === Number.NEGATIVE_INFINITY ? 0 : x / (1 + Math.exp(-x)))
+
+/** What f32 makes of a number it cannot hold. */
+const held = (v: number) => (Math.abs(v) >= 2 ** 128 ? Math.sign(v) * Number.POSITIVE_INFINITY : v)
+
+/**
+ * x * rsqrt(mean(x^2) + eps) * weight, the mean over parts of `size`. `roundings`: how many u the elements of x are
+ * off already; `tail`: how much besides, of each.
+ */
+function normalized(x: Nd, weight: Nd, eps: number, size: number, roundings = 0, tail = 0): Expected {
+  const D = weight.data.length
+  const value = new Float64Array(x.data.length)
+  const error = new Float64Array(x.data.length)
+  for (let part = 0; part < value.length; part += size) {
+    let squares = 0
+    for (let i = part; i < part + size; i++) squares += x.data[i]! ** 2
+    const scale = 1 / Math.sqrt(squares / size + Math.fround(eps))
+    // Under the root: squares and their sum, the mean, + eps; then the root, its inverse and two products.
+    const all = (size + 3 + 2 * roundings) / 2 + 4 + roundings
+    for (let i = part; i < part + size; i++) {
+      value[i] = x.data[i]! * scale * weight.data[i % D]!
+      error[i] = all * u * Math.abs(value[i]!) + tail * scale * Math.abs(weight.data[i % D]!)
+    }
+  }
+  return { value: { shape: x.shape, data: value }, error }
+}
+
+const rows = {
+  odd: { T: 3, D: 37 },
+  'one token': { T: 1, D: 64 },
+  'one column': { T: 4, D: 1 },
+  'no tokens': { T: 0, D: 8 },
+}
+const many = { 'more pieces than threads': { T: 40, D: 1100 } }
+const rowSizes = fc.record({ T: fc.nat(9), D: fc.integer({ min: 1, max: 300 }) })
+
+const rmsNorm: Spec = {
+  reference: (inputs) => {
+    const weight = tensorOf(inputs, 'weight')
+    return { y: normalized(tensorOf(inputs, 'x'), weight, inputs.eps as number, weight.data.length) }
+  },
+  make: ({ T, D }: Sizes, random) => ({ x: random.normal([T!, D!]), weight: random.normal([D!]), eps: 1e-5 }),
+  sizes: { ...rows, ...many, wide: { T: 2, D: 4096 } },
+  arbitrary: rowSizes,
+  special: {
+    'large values, squares near the limit of f32': (random) => ({
+      x: random.normal([2, 50], 1e17),
+      weight: random.normal([50]),
+      eps: 1e-5,
+    }),
+    'small values, eps above their squares': (random) => ({
+      x: random.normal([2, 50], 1e-12),
+      weight: random.normal([50]),
+      eps: 1e-5,
+    }),
+    zeros: (random) => ({ x: nd([2, 5], () => 0), weight: random.normal([5]), eps: 1e-5 }),
+    'one large among small': (random) => ({
+      x: nd([1, 300], (i) => (i === 123 ? 1e4 : 1e-3)),
+      weight: random.normal([300]),
+      eps: 1e-5,
+    }),
+  },
+}
+
+/** Eighths up to 8: their sums are exact in bf16, so that every dtype stores the same residual. */
+const eighths = (random: Random, shape: number[]) => {
+  const x = random.integers(shape, -64, 64)
+  return nd(shape, (i) => x.data[i]! / 8)
+}
+
+const addRmsNorm: Spec = {
+  reference: (inputs) => {
+    const [before, x, weight] = (['residual', 'x', 'weight'] as const).map((name) => tensorOf(inputs, name))
+    const sum = nd(x!.shape, (i) => before!.data[i]! + x!.data[i]!)
+    return {
+      residual: { value: sum, error: 0 },
+      y: normalized(sum, weight!, inputs.eps as number, weight!.data.length),
+    }
+  },
+  make: ({ T, D }: Sizes, random) => ({
+    residual: eighths(random, [T!, D!]),
+    x: eighths(random, [T!, D!]),
+    weight: random.normal([D!]),
+    eps: 1e-5,
+  }),
+  sizes: { ...rows, ...many },
+  arbitrary: rowSizes,
+}
+
+function gated(z: (shape: number[], random: Random) => Nd) {
+  return ({ T, G, size }: Sizes, random: Random): Inputs => ({
+    x: random.normal([T!, G! * size!]),
+    z: z([T!, G! * size!], random),
+    weight: random.normal([G! * size!]),
+    groups: G!,
+    eps: 1e-5,
+  })
+}
+
+const gatedRmsNorm: Spec = {
+  reference: (inputs) => {
+    const [x, z, weight] = (['x', 'z', 'weight'] as const).map((name) => tensorOf(inputs, name))
+    const size = weight!.data.length / (inputs.groups as number)
+    const u = nd(x!.shape, (i) => x!.data[i]! * silu(z!.data[i]!))
+    const most = x!.data.reduce((a, b) => Math.max(a, Math.abs(b)), 0)
+    return { y: normalized(u, weight!, inputs.eps as number, size, kSiluRoundings + 1, kSiluTail * most) }
+  },
+  make: gated((shape, random) => random.normal(shape, 2)),
+  sizes: {
+    groups: { T: 3, G: 4, size: 9 },
+    'one group': { T: 2, G: 1, size: 37 },
+    'groups of one': { T: 2, G: 5, size: 1 },
+    'one token': { T: 1, G: 8, size: 16 },
+    'no tokens': { T: 0, G: 2, size: 8 },
+    'more pieces than threads': { T: 40, G: 8, size: 128 },
+  },
+  arbitrary: fc.record({ T: fc.nat(6), G: fc.integer({ min: 1, max: 8 }), size: fc.integer({ min: 1, max: 70 }) }),
+  special: {
+    'gates open and shut': (random) =>
+      gated((shape) => nd(shape, (i) => [100, -100, 0, -1000, 30, -20][i % 6]!))({ T: 2, G: 3, size: 10 }, random),
+    'a gate of minus infinity': (random) =>
+      gated((shape) => nd(shape, (i) => (i === 4 ? Number.NEGATIVE_INFINITY : 1)))({ T: 1, G: 2, size: 5 }, random),
+    'a group all shut beside one open': (random) =>
+      gated((shape) => nd(shape, (i) => (i % 20 < 10 ? -200 : 1)))({ T: 2, G: 2, size: 10 }, random),
+  },
+}
+
+const relu2: Spec = {
+  reference: (inputs) => {
+    const x = tensorOf(inputs, 'x')
+    const value = nd(x.shape, (i) => held(x.data[i]! <= 0 ? 0 : x.data[i]! ** 2))
+    return { y: { value, error: value.data.map((v) => u * v) } }
+  },
+  make: ({ T, D }: Sizes, random) => ({ x: random.normal([T!, D!]) }),
+  sizes: { ...rows, 'no columns': { T: 2, D: 0 }, ...many },
+  arbitrary: rowSizes,
+  special: {
+    extremes: () => {
+      const values = [
+        0,
+        -0,
+        1e-30,
+        -1e-30,
+        1e18,
+        -1e38,
+        1e38,
+        Number.POSITIVE_INFINITY,
+        Number.NEGATIVE_INFINITY,
+        Number.NaN,
+      ]
+      return { x: nd([1, values.length], (i) => values[i]!) }
+    },
+  },
+}
+
+const siluMul: Spec = {
+  reference: (inputs) => {
+    const [gate, up] = [tensorOf(inputs, 'gate'), tensorOf(inputs, 'up')]
+    const value = nd(gate.shape, (i) => held(silu(gate.data[i]!) * up.data[i]!))
+    const error = value.data.map((v, i) => (kSiluRoundings + 1) * u * Math.abs(v) + kSiluTail * Math.abs(up.data[i]!))
+    return { y: { value, error } }
+  },
+  make: ({ T, D }: Sizes, random) => ({ gate: random.normal([T!, D!], 3), up: random.normal([T!, D!]) }),
+  sizes: { ...rows, 'no columns': { T: 2, D: 0 }, ...many },
+  arbitrary: rowSizes,
+  special: {
+    'gates of every size': () => ({
+      gate: nd([1, 401], (i) => i - 200),
+      up: nd([1, 401], (i) => (i % 2 ? 1 : -3)),
+    }),
+    'not finite': () => {
+      const gates = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 1e38]
+      return { gate: nd([1, 4], (i) => gates[i]!), up: nd([1, 4], () => 8) }
+    },
+  },
+}
+
+export const normSpecs = { rmsNorm, addRmsNorm, gatedRmsNorm, relu2, siluMul }
