@@ -71,13 +71,10 @@ void linear(const Tensor& x, const Tensor& weight, const Tensor& scale, const Te
 
 void fp8_linear(const Tensor& x, const Tensor& x_scale, const Tensor& weight, const Tensor& weight_scale,
                 const Tensor& bias, DType, const Tensor& y) {
-  const int64_t M = x.size(0), R = x_scale.size(0);
-  if (R != 1 && R != M)
-    throw std::out_of_range("xScale is [" + std::to_string(R) +
-                            "], expected [1] or [M=" + std::to_string(M) + "]");
+  check_scales("xScale", x_scale, "M", x.size(0));
   product(x, weight,
           {.x_scale = x_scale.as<float>(),
-           .x_scale_step = R == 1 ? 0 : 1,
+           .x_scale_step = x_scale.size(0) == 1 ? 0 : 1,
            .scale = weight_scale.as<float>(),
            .bias = optional(bias)},
           y);

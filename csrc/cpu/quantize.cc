@@ -17,13 +17,6 @@ float scale_from_amax(float amax, float largest) {
   return std::min(largest / amax, std::numeric_limits<float>::max());
 }
 
-void check_scales(const char* name, const Tensor& scales, int64_t T) {
-  const int64_t R = scales.size(0);
-  if (R != 1 && R != T)
-    throw std::out_of_range(std::string(name) + " is [" + std::to_string(R) +
-                            "], expected [1] or [T=" + std::to_string(T) + "]");
-}
-
 // of_row[t] = max |x[t]|.
 void row_maxima(const Tensor& x, float* of_row) {
   const int64_t D = x.size(1);
@@ -57,7 +50,7 @@ void amax(const Tensor& x, const Tensor& y) {
 }
 
 void quantize(const Tensor& x, const Tensor& amax, DType to, const Tensor& y, const Tensor& scale) {
-  check_scales("amax", amax, x.size(0));
+  check_scales("amax", amax, "T", x.size(0));
   const int64_t R = amax.size(0);
   const Scratch scales(R);
   for (int64_t r = 0; r < R; ++r) {
@@ -68,7 +61,7 @@ void quantize(const Tensor& x, const Tensor& amax, DType to, const Tensor& y, co
 }
 
 void dequantize(const Tensor& x, const Tensor& scale, DType, const Tensor& y) {
-  check_scales("scale", scale, x.size(0));
+  check_scales("scale", scale, "T", x.size(0));
   scale_rows(x, scale.as<float>(), scale.size(0) == 1, y);
 }
 
