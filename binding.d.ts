@@ -55,6 +55,26 @@ export interface BuildInfo {
   cuda: string | null
 }
 
+/** The GPUs that the CUDA runtime sees. Versions are CUDA's: '12.4'. */
+export interface Gpus {
+  /** The newest CUDA that the driver serves; null without a driver. */
+  driver: string | null
+  /** The CUDA runtime that is built in. */
+  runtime: string
+  /** Why there are no devices, as 'cudaErrorX: what it means'. */
+  error?: string
+  devices: GpuDevice[]
+}
+export interface GpuDevice {
+  name: string
+  /** '9.0' */
+  computeCapability: string
+  totalBytes: number
+  freeBytes: number
+  /** Why it cannot be used. */
+  error?: string
+}
+
 /** Bytes that tensors hold, bytes kept for the next ones, bytes the system can still give. */
 export interface MemoryInfo {
   used: number
@@ -95,6 +115,8 @@ export interface Binding extends Ops {
   /** Forces an instruction set; false where the processor or the build lacks it. */
   useSimd(name: BuildInfo['simd']): boolean
   buildInfo(): BuildInfo
+  /** Makes a context on each GPU to ask for its free memory, and waits for it; null when built without CUDA. */
+  gpus(): Gpus | null
   readonly ops: readonly OpInfo[]
 }
 

@@ -3,7 +3,7 @@
 //
 // Each figure is the median of several rounds, in each of which all contenders run in turn: this keeps their
 // ratio stable on a shared machine. OpenBLAS (Debian: libopenblas0-pthread) is loaded if it is there.
-// Compile and run with bench/gemm.sh.
+// cmake --build build --target gemm && build/gemm
 #include <dlfcn.h>
 
 #include <algorithm>

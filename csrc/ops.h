@@ -18,7 +18,7 @@ namespace op {
 }  // namespace op
 
 namespace cpu {
-#define OP(name, signature, doc) __attribute__((weak)) OpFunction<op::name> name;
+#define OP(name, signature, doc) OpFunction<op::name> name;
 #include "ops.def"
 #undef OP
 }  // namespace cpu

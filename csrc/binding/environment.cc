@@ -2,6 +2,7 @@
 
 #include "binding/tensor.h"
 #include "cpu/queue.h"
+#include "cuda/devices.h"
 
 namespace nemotron_h::binding {
 
@@ -26,7 +27,10 @@ Device& Environment::device(const Napi::Value& name) {
   if (name.IsUndefined()) return *cpu_;
   const std::string text = name.IsString() ? name.As<Napi::String>().Utf8Value() : describe(name);
   if (text == cpu_->name()) return *cpu_;
-  if (text == "cuda" || text.starts_with("cuda:")) throw Napi::Error::New(env_, "device " + text + ": built without CUDA");
+  if (text == "cuda" || text.starts_with("cuda:")) {
+    constexpr auto kReason = cuda::kBuilt ? "the CUDA backend has no ops in this version" : "built without CUDA";
+    throw Napi::Error::New(env_, "device " + text + ": " + kReason);
+  }
   throw Napi::TypeError::New(env_, "device is " + text + ", expected cpu or cuda");
 }
 

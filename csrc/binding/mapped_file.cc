@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <cstring>
 
 #include "binding/tensor.h"
@@ -25,6 +26,7 @@ struct Mapping {
     const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
     struct stat status;
     if (file.fd < 0 || ::fstat(file.fd, &status) != 0) throw fail();
+    if (S_ISDIR(status.st_mode)) throw std::runtime_error("MappedFile: " + path + ": Is a directory");
     bytes = static_cast<size_t>(status.st_size);
     if (bytes == 0) return;
     void* address = ::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, file.fd, 0);
@@ -74,9 +76,10 @@ Napi::Value MappedFile::tensor(const Napi::CallbackInfo& info) {
   const DType dtype = dtype_argument(info[1], "MappedFile");
   const Tensor shaped = shape_argument(info[2], dtype, "MappedFile");
   const auto bytes = static_cast<double>(shaped.bytes());
-  if (!(start >= 0 && start + bytes <= static_cast<double>(mapping_->bytes)))
-    throw Napi::RangeError::New(info.Env(), "MappedFile: start is " + describe(info[0]) + ", expected " + shape_text(shaped) +
-                                                " to lie within the " + std::to_string(mapping_->bytes) + " bytes of the file");
+  if (!(start >= 0 && std::trunc(start) == start && start + bytes <= static_cast<double>(mapping_->bytes)))
+    throw Napi::RangeError::New(info.Env(), "MappedFile: start is " + describe(info[0]) + ", expected an integer at which " +
+                                                shape_text(shaped) + " of " + std::string(name_of(dtype)) + " lies within the file's " +
+                                                std::to_string(mapping_->bytes) + " bytes");
   const Tensor t = make_tensor(Environment::of(info.Env()).device(info[3]), shaped);
   auto part = std::make_shared<Part>(Part{mapping_, static_cast<size_t>(start), shaped.bytes()});
   t.device->upload({part, mapping_->data + part->start}, dtype, t);

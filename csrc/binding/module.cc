@@ -8,6 +8,7 @@
 #include "binding/tensor.h"
 #include "cpu/parallel.h"
 #include "cpu/simd/simd.h"
+#include "cuda/devices.h"
 #include "ops.h"
 
 namespace nemotron_h::binding {
@@ -25,8 +26,11 @@ std::string describe(const Napi::Value& value) {
     case napi_function: return "a function";
     case napi_object:
       if (value.IsArray()) return "an array";
-      if (value.IsTypedArray() || value.IsArrayBuffer() || value.IsPromise())
-        return "a " + value.As<Napi::Object>().Get("constructor").As<Napi::Object>().Get("name").ToString().Utf8Value();
+      if (value.IsTypedArray() || value.IsArrayBuffer() || value.IsPromise()) {
+        const auto constructor = value.As<Napi::Object>().Get("constructor").As<Napi::Object>();
+        const std::string name = constructor.Get("name").ToString().Utf8Value();
+        return (name.starts_with('A') || name.starts_with('I') ? "an " : "a ") + name;
+      }
       return TensorObject::from(value) ? "a tensor" : "an object";
     default: return "a value of another kind";
   }
@@ -97,7 +101,6 @@ void bind_op(Napi::Object exports, Napi::Array table, OpFunction<Op>* on_cpu) {
   table.Set(table.Length(), describe_op(exports.Env(), Op::name, Op::doc, Op::signature));
   exports.Set(kName, Napi::Function::New(exports.Env(), [on_cpu](const Napi::CallbackInfo& info) -> Napi::Value {
     Call call(Op::name, Op::signature, info);
-    if (!on_cpu) throw std::runtime_error(kName + ": not written yet");
     for (Value& v : call.values) v.tensor = v.tensor.borrowed();
     call.device().submit(kName.c_str(), [on_cpu, values = std::move(call.values)] { call_op(on_cpu, values); });
     return call.results();
@@ -125,8 +128,39 @@ Napi::Value build_info(const Napi::CallbackInfo& info) {
   auto o = Napi::Object::New(info.Env());
   o.Set("simd", cpu::simd().name);
   o.Set("threads", cpu::threads());
-  o.Set("cuda", NEMOTRON_H_CUDA_VERSION[0] ? Napi::Value(Napi::String::New(info.Env(), NEMOTRON_H_CUDA_VERSION)) : info.Env().Null());
+  if constexpr (cuda::kBuilt) o.Set("cuda", NEMOTRON_H_CUDA_VERSION);
+  else o.Set("cuda", info.Env().Null());
   return o;
+}
+
+// 12040 as '12.4'.
+std::string cuda_version(int number) {
+  return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10);
+}
+
+Napi::Value gpus(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  if constexpr (!cuda::kBuilt) return env.Null();
+  else {
+    const cuda::Gpus all = cuda::gpus();
+    auto devices = Napi::Array::New(env);
+    for (const cuda::GpuInfo& gpu : all.devices) {
+      auto device = Napi::Object::New(env);
+      device.Set("name", gpu.name);
+      device.Set("computeCapability", std::to_string(gpu.major) + "." + std::to_string(gpu.minor));
+      device.Set("totalBytes", static_cast<double>(gpu.total_bytes));
+      device.Set("freeBytes", static_cast<double>(gpu.free_bytes));
+      if (!gpu.error.empty()) device.Set("error", gpu.error);
+      devices.Set(devices.Length(), device);
+    }
+    auto o = Napi::Object::New(env);
+    if (all.driver) o.Set("driver", cuda_version(all.driver));
+    else o.Set("driver", env.Null());
+    o.Set("runtime", cuda_version(all.runtime));
+    if (!all.error.empty()) o.Set("error", all.error);
+    o.Set("devices", devices);
+    return o;
+  }
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
@@ -138,6 +172,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("setThreads", Napi::Function::New<set_threads>(env, "setThreads"));
   exports.Set("useSimd", Napi::Function::New<use_simd>(env, "useSimd"));
   exports.Set("buildInfo", Napi::Function::New<build_info>(env, "buildInfo"));
+  exports.Set("gpus", Napi::Function::New<gpus>(env, "gpus"));
   auto table = Napi::Array::New(env);
   exports.Set("ops", table);
 #define OP(name, signature, doc) bind_op<op::name>(exports, table, cpu::name);

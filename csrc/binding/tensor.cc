@@ -1,8 +1,9 @@
 #include "binding/tensor.h"
 
+#include <algorithm>
 #include <cstring>
-#include <utility>
 #include <random>
+#include <utility>
 
 namespace nemotron_h::binding {
 namespace {
@@ -44,7 +45,7 @@ DType source_dtype(const Napi::TypedArray& array, const Tensor& tensor, const ch
 
 void upload(const Napi::TypedArray& array, const Tensor& tensor, const char* function) {
   const DType as = source_dtype(array, tensor, function);
-  const auto* data = static_cast<const std::byte*>(array.ArrayBuffer().Data()) + array.ByteOffset();
+  const void* data = array.As<Napi::Uint8Array>().Data();  // not through its buffer, which may be a SharedArrayBuffer
   tensor.device->upload(copy_of(data, array.ByteLength()), as, tensor);
 }
 
@@ -70,6 +71,7 @@ void enter_scope(const Napi::CallbackInfo& info) { Environment::of(info.Env()).s
 // Ends the innermost scope: disposes its tensors but those in the array given, which the next scope takes over.
 void leave_scope(const Napi::CallbackInfo& info) {
   auto& scopes = Environment::of(info.Env()).scopes;
+  if (scopes.empty()) throw Napi::Error::New(info.Env(), "leaveScope: no scope is open");
   auto ended = std::move(scopes.back());
   scopes.pop_back();
   const auto keep = info[0].As<Napi::Array>();
@@ -133,7 +135,7 @@ Tensor shape_argument(const Napi::Value& value, DType dtype, const char* functio
     if (!(d >= 0 && d <= 9007199254740991.0 && static_cast<double>(static_cast<int64_t>(d)) == d))
       throw fail("an array with " + describe(size));
     t.shape[i] = static_cast<int64_t>(d);
-    elements *= d;
+    elements *= std::max(d, 1.0);  // the row size must not overflow where there are no rows
   }
   if (elements > 9007199254740991.0) throw fail(shape_text(t) + ", too many elements");
   t.row_stride = t.row_size();

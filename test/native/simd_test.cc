@@ -2,7 +2,7 @@
 // kinds of input, sums against double within the bound of their length, and the GEMM's bits against those it
 // gives for blocks of the same product. Prints `N passed, N failed`.
 //
-// g++ -std=c++20 -O2 -Icsrc test/native/simd_test.cc and the objects of csrc/cpu/simd (flags: bench/gemm.sh)
+// cmake --build build --target simd_test && build/simd_test
 #include <bit>
 #include <cmath>
 #include <cstdio>

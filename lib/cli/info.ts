@@ -1,0 +1,85 @@
+/** `nemotron-h info`: what a model is made of and what it takes in memory, without loading it. */
+import { Command } from 'commander'
+import { type Config, type LayerKind, layerLetters, parameterCounts, stateBytes } from '../model/config.js'
+import { type PresetName, presets } from '../model/presets.js'
+import { choices } from '../options.js'
+import { choiceFlag } from './flags.js'
+
+const presetNames = Object.keys(presets).map((name) => `preset:${name}`)
+
+const examples = `
+Examples:
+  nemotron-h info demo/model
+  nemotron-h info preset:8b --dtype bf16 --json`
+
+export function infoCommand(): Command {
+  return new Command('info')
+    .description('tells the layers, parameters and memory of a model')
+    .argument('<model>', `folder of a Hugging Face checkpoint, or ${choices(presetNames)}`)
+    .addOption(choiceFlag('--dtype <type>', 'activations and caches: f32 or bf16; f32 by default', 'f32', 'bf16'))
+    .option('--json', 'print one JSON object')
+    .addHelpText('after', examples)
+    .action(async (name: string, { dtype = 'f32', json }: { dtype?: 'f32' | 'bf16'; json?: boolean }) => {
+      const { config, stored } = await open(name)
+      const info = describeModel(config, stored, dtype)
+      console.log(json ? JSON.stringify({ model: name, ...info }) : [name, ...infoLines(info)].join('\n'))
+    })
+}
+
+/** Tensors and bytes in the files, by dtype. */
+type Stored = Record<string, { tensors: number; bytes: number }>
+
+async function open(name: string): Promise<{ config: Config; stored?: Stored }> {
+  if (name.startsWith('preset:')) {
+    if (!presetNames.includes(name)) throw new RangeError(`model is '${name}', expected ${choices(presetNames)}`)
+    return { config: presets[name.slice('preset:'.length) as PresetName] }
+  }
+  const { openCheckpoint } = await import('../checkpoint/folder.js')
+  const { config, tensors } = await openCheckpoint(name)
+  const stored: Stored = {}
+  for (const { dtype, start, end } of tensors.values()) {
+    const before = stored[dtype] ?? { tensors: 0, bytes: 0 }
+    stored[dtype] = { tensors: before.tensors + 1, bytes: before.bytes + end - start }
+  }
+  return { config, stored }
+}
+
+function describeModel(config: Config, stored: Stored | undefined, dtype: 'f32' | 'bf16') {
+  const letters = Object.fromEntries(Object.entries(layerLetters).map(([letter, kind]) => [kind, letter]))
+  const count = (kind: LayerKind) => config.layers.filter((layer) => layer === kind).length
+  return {
+    family: config.family,
+    vocabSize: config.vocabSize,
+    hiddenSize: config.hiddenSize,
+    maxPositions: config.maxPositions,
+    pattern: config.layers.map((kind) => letters[kind]).join(''),
+    layers: { mamba2: count('mamba2'), attention: count('attention'), mlp: count('mlp') },
+    parameters: parameterCounts(config),
+    ...(stored ? { stored } : {}),
+    state: { dtype, ...stateBytes(config, dtype) },
+  }
+}
+
+function infoLines(info: ReturnType<typeof describeModel>): string[] {
+  const { layers, parameters, stored, state } = info
+  const { total, ...kinds } = parameters
+  const row = (name: string, value: number, note = '') => `  ${name.padEnd(16)}${grouped(value).padStart(18)}${note}`
+  const share = (n: number) => `${((100 * n) / total).toFixed(1)} %`.padStart(9)
+  return [
+    `  ${info.family}, vocabulary ${info.vocabSize}, width ${info.hiddenSize}, ${info.maxPositions} positions`,
+    `  ${info.pattern}`,
+    'layers',
+    ...Object.entries(layers).map(([kind, n]) => row(kind, n)),
+    'parameters',
+    ...Object.entries(kinds).map(([kind, n]) => row(kind, n, share(n))),
+    row('total', total),
+    ...(stored ? ['bytes as stored'] : []),
+    ...Object.entries(stored ?? {}).map(([dtype, { bytes, tensors }]) => row(dtype, bytes, ` in ${tensors} tensors`)),
+    `bytes beside the weights, in ${state.dtype}`,
+    row('KV', state.kvPerToken, ' per token'),
+    row('convolution', state.convPerSequence, ' per sequence'),
+    row('SSM (f32)', state.ssmPerSequence, ' per sequence'),
+  ]
+}
+
+const grouped = (n: number) => n.toLocaleString('en-US')

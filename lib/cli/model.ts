@@ -1,0 +1,53 @@
+/** The options by which commands load a model, and the loading, with a bar where someone watches. */
+import cliProgress from 'cli-progress'
+import type { Command, Option } from 'commander'
+import type { LoadProgress } from '../checkpoint/weights.js'
+import type { LoadOptions, Model } from '../load.js'
+import { integer } from '../options.js'
+import { choiceFlag, numberFlag, pick } from './flags.js'
+
+const loadFlags = {
+  device: choiceFlag('--device <name>', 'cpu or cuda; cpu by default', 'cpu', 'cuda'),
+  dtype: choiceFlag('--dtype <type>', 'activations: f32 or bf16; f32 on the CPU', 'f32', 'bf16'),
+  weights: choiceFlag('--weights <format>', 'matrices: f32, bf16 or fp8; as stored by default', 'f32', 'bf16', 'fp8'),
+  context: numberFlag('--context <n>', "tokens a sequence may have; the model's own limit", integer({ min: 1 })),
+  sequences: numberFlag('--sequences <n>', 'sequences to keep room for; 1 by default', integer({ min: 1 })),
+} satisfies Partial<Record<keyof LoadOptions, Option>>
+
+const threads = numberFlag('--threads <n>', 'threads on the CPU; one a core by default', integer({ min: 1, max: 1024 }))
+
+export function addLoadOptions(command: Command): Command {
+  for (const option of [...Object.values(loadFlags), threads]) command.addOption(option)
+  return command
+}
+
+export async function loadModel(folder: string, options: Record<string, unknown>, signal: AbortSignal): Promise<Model> {
+  const { load } = await import('../load.js')
+  const { setThreads } = await import('../binding.js')
+  if (options.threads !== undefined) setThreads(options.threads as number)
+  const bar = process.stderr.isTTY ? loadBar() : undefined
+  try {
+    const chosen = pick<LoadOptions>(options, loadFlags)
+    return await load(folder, { ...chosen, sequences: chosen.sequences ?? 1, onProgress: bar?.update, signal })
+  } finally {
+    bar?.stop()
+  }
+}
+
+function loadBar() {
+  const gib = (bytes: number) => (bytes / 2 ** 30).toFixed(2)
+  const bar = new cliProgress.SingleBar({
+    format: 'loading {bar} {percentage}% | {done} of {all} GiB',
+    stream: process.stderr,
+    clearOnComplete: true,
+    gracefulExit: false, // Ctrl-C is main.ts's
+  })
+  bar.start(1, 0, { done: gib(0), all: '?' })
+  return {
+    update: ({ loaded, total }: LoadProgress) => {
+      bar.setTotal(total)
+      bar.update(loaded, { done: gib(loaded), all: gib(total) })
+    },
+    stop: () => bar.stop(),
+  }
+}
