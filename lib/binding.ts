@@ -24,9 +24,9 @@ function explain(error: Error): string {
   const advice =
     platform !== 'linux'
       ? 'nemotron-h runs on Linux (also under WSL 2)'
-      : /GLIBC|GLIBCXX|ELF|symbol/.test(error.message)
-        ? 'the binary does not fit this system: build it here with `npm rebuild nemotron-h --build-from-source`'
-        : 'install again with scripts enabled (npm install, without --ignore-scripts); building needs CMake 3.24 and a C++20 compiler'
+      : error.message.startsWith('No native build')
+        ? 'install again with scripts enabled (npm install, without --ignore-scripts); building needs CMake 3.24 and a C++20 compiler'
+        : 'the binary does not fit this system: build it here with `npm rebuild nemotron-h --build-from-source`'
   return `nemotron-h: the native addon for ${platform}-${arch} did not load\n  ${error.message.split('\n')[0]}\n  ${advice}`
 }
 
@@ -35,7 +35,9 @@ export const binding: Binding = loadAddon()
 const { NEMOTRON_H_THREADS, NEMOTRON_H_SIMD } = process.env
 if (NEMOTRON_H_THREADS !== undefined) setThreads(Number(NEMOTRON_H_THREADS), 'NEMOTRON_H_THREADS')
 if (NEMOTRON_H_SIMD !== undefined && !binding.useSimd(NEMOTRON_H_SIMD as BuildInfo['simd'])) {
-  throw new Error(`NEMOTRON_H_SIMD is '${NEMOTRON_H_SIMD}', expected portable, avx2 or avx512 as this processor has them`)
+  throw new Error(
+    `NEMOTRON_H_SIMD is '${NEMOTRON_H_SIMD}', expected portable, avx2 or avx512 as this processor has them`,
+  )
 }
 
 /** How many threads work inside one CPU op, in this process. */

@@ -10,19 +10,18 @@ import {
   isObject,
   list,
   number,
+  type Range,
   type Rule,
   type Rules,
   signal,
-  string,
 } from './options.js'
-import type { Sampling, SampledToken } from './sampling.js'
+import type { Sampling } from './sampling.js'
 import type { Scheduler, Sequence } from './scheduler.js'
-import type { ChatMessage, ChatTemplate } from './text/chat.js'
+import { encodePrompt, type Prompt, type PromptContext } from './text/prompt.js'
 import { TextStream } from './text/stream.js'
 import type { Tokenizer } from './text/tokenizer.js'
 
-/** Text; a conversation, rendered by the model's chat template; or token ids, taken as they are. */
-export type Prompt = string | readonly ChatMessage[] | readonly number[] | Int32Array
+export type { Prompt }
 
 export interface GenerateOptions {
   /** Tokens to generate at most; 256, or what the context has room for. */
@@ -90,42 +89,51 @@ export interface Piece {
   timings?: Timings
 }
 
+/** A number that stays in range as an f32, which is what the ops take: a row they refuse would end its whole batch. */
+function float(range?: Range): Rule<number> {
+  const { expected, fault } = number(range)
+  const rounded = (value: unknown) => (typeof value === 'number' ? Math.fround(value) : value)
+  return { expected: `${expected} in f32`, fault: (value) => fault(value) ?? fault(rounded(value)) }
+}
+
+/** Token ids and biases; samplingOf, which knows the vocabulary, looks into it. */
 const logitBias: Rule<Readonly<Record<number, number>>> = {
   expected: 'an object of token ids and numbers',
-  fault: (value) =>
-    isObject(value) && Object.entries(value).every(([id, bias]) => /^\d+$/.test(id) && Number.isFinite(bias))
-      ? undefined
-      : TypeError,
+  fault: (value) => (isObject(value) && !(value instanceof Map) ? undefined : TypeError),
+}
+
+const stopString: Rule<string> = {
+  expected: 'one or more whole characters',
+  fault(value) {
+    if (typeof value !== 'string') return TypeError
+    return value === '' || /\p{Surrogate}/u.test(value) ? RangeError : undefined
+  },
 }
 
 const rules: Rules<GenerateOptions> = {
   maxTokens: integer({ min: 0 }),
-  temperature: number({ min: 0 }),
+  temperature: float({ min: 0 }),
   topK: integer({ min: 0, max: 2 ** 31 - 1 }),
-  topP: number({ above: 0, max: 1 }),
-  minP: number({ min: 0, max: 1 }),
-  repetitionPenalty: number({ above: 0 }),
-  frequencyPenalty: number(),
-  presencePenalty: number(),
+  topP: float({ above: 0, max: 1 }),
+  minP: float({ min: 0, max: 1 }),
+  repetitionPenalty: float({ above: 0 }),
+  frequencyPenalty: float(),
+  presencePenalty: float(),
   logitBias,
   seed: integer({ min: 0 }),
-  stop: either(string, list(string)),
+  stop: either(stopString, list(stopString)),
   ignoreEos: boolean,
   logprobs: integer({ min: 0, max: 1000 }),
   signal,
 }
 
 /** What generating needs to know of a model. */
-export interface GenerationContext {
+export interface GenerationContext extends PromptContext {
   scheduler: Scheduler
-  folder: string
   vocabSize: number
   /** Tokens that prompt and output may have together. */
   context: number
-  bosId: number | undefined
   defaults: GenerationDefaults
-  tokenizer: Tokenizer | undefined
-  chat: ChatTemplate
 }
 
 /**
@@ -137,7 +145,9 @@ export function generate(model: GenerationContext, prompt: Prompt, options?: Gen
   const sampling = samplingOf(checked, model)
   const stop = typeof checked.stop === 'string' ? [checked.stop] : (checked.stop ?? [])
   if (stop.length > 0 && !model.tokenizer) {
-    throw new TypeError(`generate: stop needs a tokenizer, and ${model.folder} has none`)
+    throw new TypeError(
+      `generate: stop is ${describe(checked.stop)}, expected none: ${model.folder} has no tokenizer.json`,
+    )
   }
   return pieces(model, prompt, checked, sampling, stop)
 }
@@ -150,20 +160,22 @@ async function* pieces(
   stop: readonly string[],
 ): AsyncGenerator<Piece> {
   signal?.throwIfAborted()
-  const ids = await promptIds(model, prompt)
+  const encoded = await encodePrompt(prompt, model)
+  checkIds('generate', 'prompt', encoded, model.vocabSize)
+  const ids = Int32Array.from(encoded)
   signal?.throwIfAborted()
   const sequence = model.scheduler.start({
     prompt: ids,
     maxTokens: roomFor(model, ids.length, maxTokens),
     endIds: new Set(ignoreEos ? [] : model.defaults.eosIds),
     sampling,
-    signal,
   })
-  // An abort acts at once on a sequence that waits for others; one that runs is ended between batches too.
-  const abort = () => sequence.end(undefined, signal?.reason)
+  const abort = () => sequence.fail(signal?.reason)
   signal?.addEventListener('abort', abort, { once: true })
   try {
     yield* textPieces(sequence, new TextOf(model.tokenizer, stop, ids), ids.length)
+  } catch (error) {
+    throw sequence.failure ?? error // disposing the model fails its tokenizer as well
   } finally {
     signal?.removeEventListener('abort', abort)
     sequence.end()
@@ -173,22 +185,21 @@ async function* pieces(
 async function* textPieces(sequence: Sequence, text: TextOf, promptTokens: number): AsyncGenerator<Piece> {
   const told: TokenLogprobs[] = []
   let completionTokens = 0
-  for (;;) {
-    const tokens = await sequence.take()
+  while (!text.stopped) {
+    // One at a time where a string may end the text: how far the model is ahead must not show.
+    const tokens = await sequence.take(text.hasStops ? 1 : Infinity)
     if (tokens.length === 0) break
     completionTokens += tokens.length
     for (const { id, logprob, top } of tokens) if (top) told.push({ id, logprob: logprob!, top })
-    const { text: more, ids, stopped } = await text.add(tokens)
-    const logprobs = told.splice(0, ids.length)
-    if (stopped) sequence.end('stop')
-    if (more !== '' || ids.length > 0) yield { text: more, ids, ...(logprobs.length > 0 ? { logprobs } : {}) }
-    if (stopped) break
+    const piece = await text.add(tokens.map(({ id }) => id))
+    if (text.stopped) sequence.end()
+    const logprobs = told.splice(0, piece.ids.length)
+    if (piece.text !== '' || piece.ids.length > 0) yield { ...piece, ...(logprobs.length > 0 ? { logprobs } : {}) }
   }
-  const rest = text.finish()
   yield {
-    ...rest,
+    ...text.finish(),
     ...(told.length > 0 ? { logprobs: told } : {}),
-    finishReason: sequence.finish ?? 'stop',
+    finishReason: text.stopped ? 'stop' : sequence.finish!,
     usage: { promptTokens, completionTokens },
     timings: timingsOf(sequence),
   }
@@ -196,58 +207,41 @@ async function* textPieces(sequence: Sequence, text: TextOf, promptTokens: numbe
 
 /** The text side of a sequence; with no tokenizer, ids go through and text is empty. */
 class TextOf {
+  /** A stop string is complete. */
+  stopped = false
   readonly #stream: TextStream | undefined
-  #stopped = false
 
-  constructor(tokenizer: Tokenizer | undefined, stop: readonly string[], context: ArrayLike<number>) {
+  constructor(
+    tokenizer: Tokenizer | undefined,
+    private readonly stop: readonly string[],
+    context: ArrayLike<number>,
+  ) {
     this.#stream = tokenizer && new TextStream(tokenizer, { stop, context })
   }
 
-  async add(tokens: readonly SampledToken[]): Promise<{ text: string; ids: number[]; stopped: boolean }> {
-    const ids = tokens.map(({ id }) => id)
-    if (!this.#stream) return { text: '', ids, stopped: false }
-    const { text, ids: done, stop } = await this.#stream.push(ids)
-    this.#stopped = stop !== undefined
-    return { text, ids: done, stopped: this.#stopped }
+  get hasStops(): boolean {
+    return this.stop.length > 0
+  }
+
+  async add(tokens: number[]): Promise<{ text: string; ids: number[] }> {
+    if (!this.#stream) return { text: '', ids: tokens }
+    const { text, ids, stop } = await this.#stream.push(tokens)
+    this.stopped = stop !== undefined
+    return { text, ids }
   }
 
   finish(): { text: string; ids: number[] } {
-    if (!this.#stream || this.#stopped) return { text: '', ids: [] }
+    if (!this.#stream || this.stopped) return { text: '', ids: [] }
     const { text, ids } = this.#stream.finish()
     return { text, ids }
   }
-}
-
-/** Token ids of a prompt, checked against the vocabulary. */
-async function promptIds(model: GenerationContext, prompt: Prompt): Promise<Int32Array> {
-  const ids = await encodePrompt(model, prompt)
-  checkIds('generate', 'prompt', ids, model.vocabSize)
-  return Int32Array.from(ids)
-}
-
-async function encodePrompt(model: GenerationContext, prompt: Prompt): Promise<ArrayLike<number>> {
-  const { tokenizer, folder } = model
-  const isText = typeof prompt === 'string'
-  const isChat = Array.isArray(prompt) && prompt.length > 0 && prompt.every((item) => typeof item === 'object')
-  if (!isText && !isChat) {
-    const isIds = prompt instanceof Int32Array || Array.isArray(prompt)
-    if (isIds) return prompt as ArrayLike<number>
-    throw new TypeError(`generate: prompt is ${describe(prompt)}, expected text, messages or token ids`)
-  }
-  if (!tokenizer) throw new TypeError(`generate: prompt is text, and ${folder} has no tokenizer.json: expected token ids`)
-  if (isChat) {
-    return tokenizer.encode(model.chat.render(prompt as readonly ChatMessage[]), { addSpecialTokens: false })
-  }
-  const ids = await tokenizer.encode(prompt as string)
-  // The beginning of a text is a token too: a base model can write from nothing.
-  return ids.length === 0 && model.bosId !== undefined ? [model.bosId] : ids
 }
 
 /** Throws unless there are ids and all are rows of the embedding. */
 export function checkIds(op: string, name: string, ids: ArrayLike<number>, vocabSize: number): void {
   if (ids.length === 0) throw new RangeError(`${op}: ${name} is empty, expected at least one token`)
   const id = integer({ min: 0, max: vocabSize - 1 })
-  for (let i = 0; i < ids.length; i++) checkValue(op, `${name}[${i}]`, ids[i], id)
+  for (let i = 0; i < ids.length; i++) if (id.fault(ids[i])) checkValue(op, `${name}[${i}]`, ids[i], id)
 }
 
 function roomFor({ context }: GenerationContext, promptTokens: number, maxTokens: number | undefined): number {
@@ -265,22 +259,24 @@ function roomFor({ context }: GenerationContext, promptTokens: number, maxTokens
   return maxTokens ?? Math.min(256, room)
 }
 
+/** The settings of a generation: its options, then generation_config.json. Penalties act on greedy decoding too. */
 function samplingOf(options: GenerateOptions, { defaults, vocabSize }: GenerationContext): Sampling {
   const drawn = defaults.doSample ? defaults : { temperature: 0 }
-  const bias = new Map(Object.entries(options.logitBias ?? {}).map(([id, value]) => [Number(id), value]))
-  for (const id of bias.keys()) {
-    checkValue('generate', 'a token id of logitBias', id, integer({ min: 0, max: vocabSize - 1 }))
+  const { temperature = 1, topK = 0, topP = 1, minP = 0 } = { ...drawn, ...options }
+  const logitBias = new Map<number, number>()
+  for (const [id, bias] of Object.entries(options.logitBias ?? {})) {
+    checkValue('generate', 'a token id of logitBias', Number(id), integer({ min: 0, max: vocabSize - 1 }))
+    logitBias.set(Number(id), checkValue('generate', `logitBias[${id}]`, bias, float()))
   }
-  const { topK, topP, minP, repetitionPenalty } = { ...(defaults.doSample ? defaults : {}), ...options }
   return {
-    temperature: options.temperature ?? drawn.temperature ?? 1,
-    topK: topK ?? 0,
-    topP: topP ?? 1,
-    minP: minP ?? 0,
-    repetitionPenalty: repetitionPenalty ?? 1,
+    temperature,
+    topK,
+    topP,
+    minP,
+    repetitionPenalty: options.repetitionPenalty ?? defaults.repetitionPenalty ?? 1,
     frequencyPenalty: options.frequencyPenalty ?? 0,
     presencePenalty: options.presencePenalty ?? 0,
-    logitBias: bias,
+    logitBias,
     seed: options.seed ?? Math.floor(Math.random() * 2 ** 53),
     logprobs: options.logprobs,
   }

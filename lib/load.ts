@@ -2,12 +2,19 @@
 import { binding } from './binding.js'
 import { type Checkpoint, openCheckpoint } from './checkpoint/folder.js'
 import { type LoadProgress, loadWeights, type WeightFormat } from './checkpoint/weights.js'
-import { checkIds, type GenerateOptions, type GenerationContext, generate, type Piece, type Prompt } from './generate.js'
+import {
+  checkIds,
+  type GenerateOptions,
+  type GenerationContext,
+  generate,
+  type Piece,
+  type Prompt,
+} from './generate.js'
 import type { Config } from './model/config.js'
 import type { Weights } from './model/layer.js'
 import type { ActivationScaling } from './model/linear.js'
 import { NemotronH } from './model/nemotron-h.js'
-import { Pools, packBatch, type Segment, segmentLength } from './model/pools.js'
+import { Pools, packBatch, pagesFor, type Segment, segmentLength } from './model/pools.js'
 import { callback, check, checkValue, describe, integer, oneOf, type Rules, signal, string } from './options.js'
 import { Scheduler } from './scheduler.js'
 import { scope } from './scope.js'
@@ -62,36 +69,26 @@ export async function load(folder: string, options?: LoadOptions): Promise<Model
   const { device = 'cpu', weights: format, onProgress, signal } = checked
   if (device !== 'cpu') binding.empty('u8', [0], device).dispose() // says why there is none
   const checkpoint = await openCheckpoint(folder, { signal })
-  const [tokenizer, chat, weights] = await all([
-    () => Tokenizer.find(folder, { signal }),
-    () => ChatTemplate.load(folder),
-    () =>
-      loadWeights(checkpoint, {
-        format,
-        bf16Gemms: checked.bf16Gemms ?? 4,
-        activations: checked.activationScaling ?? 'row',
-        onProgress,
-        signal,
-      }),
-  ])
+  const tokenizer = await Tokenizer.find(folder, { signal }) // before the weights: what is broken shows at once
   try {
-    return new Model(checkpoint, weights, tokenizer, chat, checked)
+    const chat = await ChatTemplate.load(folder)
+    const weights = await loadWeights(checkpoint, {
+      format,
+      bf16Gemms: checked.bf16Gemms ?? 4,
+      activations: checked.activationScaling ?? 'row',
+      onProgress,
+      signal,
+    })
+    try {
+      return new Model(checkpoint, weights, tokenizer, chat, checked)
+    } catch (error) {
+      weights.dispose()
+      throw error
+    }
   } catch (error) {
-    weights.dispose()
     tokenizer?.dispose()
     throw error
   }
-}
-
-/** Runs all; when one fails, waits for the others and disposes what they made. */
-async function all<T extends readonly unknown[]>(tasks: { [K in keyof T]: () => Promise<T[K]> }): Promise<T> {
-  const results = await Promise.allSettled(tasks.map((task) => task()))
-  const failed = results.find((result) => result.status === 'rejected')
-  if (!failed) return results.map((result) => (result as PromiseFulfilledResult<unknown>).value) as unknown as T
-  for (const result of results) {
-    if (result.status === 'fulfilled') (result.value as Partial<{ dispose(): void }> | undefined)?.dispose?.()
-  }
-  throw failed.reason
 }
 
 /** A loaded model. It owns its weights and the state of its sequences; dispose() ends them all. */
@@ -166,8 +163,8 @@ export class Model {
     sequences.forEach((ids, i) => {
       checkIds('forward', `sequences[${i}]`, ids, vocabSize)
     })
-    const total = sequences.reduce((sum, ids) => sum + Math.ceil(ids.length / 64) * 64, 0)
-    const pools = new Pools(this.#net, sequences.length, total)
+    const pages = sequences.reduce((sum, ids) => sum + pagesFor(ids.length), 0)
+    const pools = new Pools(this.#net, sequences.length, pages)
     const logits: Tensor<'f32'>[] = []
     try {
       for (const ids of sequences) logits.push(empty('f32', [ids.length, vocabSize]))
@@ -190,7 +187,8 @@ export class Model {
           let start = 0
           for (const { index, ids } of segments) {
             const rows = logits[index]!.rows(past[index]!, past[index]! + ids.length)
-            this.#net.logits(hidden.rows(start, (start += ids.length)), rows)
+            this.#net.logits(hidden.rows(start, start + ids.length), rows)
+            start += ids.length
             past[index]! += ids.length
           }
         })

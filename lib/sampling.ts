@@ -39,15 +39,15 @@ export const usesHistory = ({ repetitionPenalty, frequencyPenalty, presencePenal
   repetitionPenalty !== 1 || frequencyPenalty !== 0 || presencePenalty !== 0
 
 /**
- * Draws a token for each row of logits[S,V], which are used up. `history` [Slots,V] counts tokens for the penalties and
- * is moved on. Log-probabilities are those of the model, before any setting.
+ * Draws a token for each row of logits[S,V], which are used up. `history` [Slots,V] counts tokens for the penalties, if
+ * any row has some, and is moved on. Log-probabilities are those of the model, before any setting.
  */
 export async function sampleTokens(
   logits: Tensor<'f32'>,
   rows: readonly SamplingRow[],
   history: Tensor<'i32'> | undefined,
 ): Promise<SampledToken[]> {
-  const S = rows.length
+  const [S, V] = [rows.length, logits.shape[1]!]
   const settings = rows.map(({ sampling }) => sampling)
   const widest = Math.max(-1, ...settings.map(({ logprobs }) => logprobs ?? -1))
   const results = scope(() => {
@@ -56,14 +56,13 @@ export async function sampleTokens(
     const slots = integers(({ slot }) => slot)
     const original = widest >= 0 ? ops.cast(logits, 'f32') : undefined
 
-    const penalised = history && settings.some(usesHistory) ? history : undefined
-    if (penalised) {
+    if (history) {
       const [repetition, frequency, presence] = [
         floats((s) => s.repetitionPenalty),
         floats((s) => s.frequencyPenalty),
         floats((s) => s.presencePenalty),
       ]
-      ops.penalize(logits, penalised, slots, repetition, frequency, presence)
+      ops.penalize(logits, history, slots, repetition, frequency, presence)
     }
     if (settings.some(({ logitBias }) => logitBias.size > 0)) addBias(logits, settings)
 
@@ -76,13 +75,13 @@ export async function sampleTokens(
       tensor(Int32Array.from(settings.flatMap(({ seed }) => [seed | 0, Math.floor(seed / 2 ** 32)])), 'i32', [S, 2]),
       integers(({ step }) => step),
     )
-    if (penalised) {
+    if (history) {
       const one = Int32Array.from({ length: S + 1 }, (_, s) => s)
       const notFirst = tensor(new Int32Array(S).fill(1), 'i32', [S])
-      ops.countTokens(ids, tensor(one, 'i32', [S + 1]), notFirst, slots, true, penalised)
+      ops.countTokens(ids, tensor(one, 'i32', [S + 1]), notFirst, slots, true, history)
     }
     return original
-      ? { ids, logprobs: ops.logProbs(original, ids), top: ops.topLogProbs(original, Math.max(1, widest)) }
+      ? { ids, logprobs: ops.logProbs(original, ids), top: ops.topLogProbs(original, Math.min(widest, V)) }
       : { ids }
   })
   try {

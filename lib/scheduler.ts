@@ -3,11 +3,11 @@
  * each sequence that has begun. It runs while there is work, and only ever waits for the device.
  */
 import type { NemotronH } from './model/nemotron-h.js'
-import { Pools, packBatch, type Reservation, type Segment, segmentLength } from './model/pools.js'
+import { Pools, packBatch, pagesFor, type Reservation, type Segment, segmentLength } from './model/pools.js'
 import { ops } from './ops.js'
 import { type SampledToken, type Sampling, sampleTokens, usesHistory } from './sampling.js'
 import { scope } from './scope.js'
-import { empty, type Tensor, tensor } from './tensor.js'
+import { empty, type Tensor } from './tensor.js'
 
 /** Tokens that a sequence may be ahead of whoever reads them; then it pauses. */
 const maxUnread = 64
@@ -17,7 +17,6 @@ export interface SequenceRequest {
   maxTokens: number
   endIds: ReadonlySet<number>
   sampling: Sampling
-  signal: AbortSignal | undefined
 }
 
 /** One sequence: the scheduler adds tokens, one reader takes them. */
@@ -29,13 +28,13 @@ export class Sequence {
   last: number | undefined
   reservation: Reservation | undefined
   finish: 'stop' | 'length' | undefined
+  failure: unknown
+  ended = false
   readonly createdMs = performance.now()
   startedMs: number | undefined
   firstTokenMs: number | undefined
   endedMs: number | undefined
   #unread: SampledToken[] = []
-  #failure: unknown
-  #ended = false
   #changed: (() => void) | undefined
 
   constructor(
@@ -43,29 +42,12 @@ export class Sequence {
     private readonly scheduler: Scheduler,
   ) {}
 
-  get ended(): boolean {
-    return this.#ended
+  get inPrompt(): boolean {
+    return this.past < this.request.prompt.length
   }
 
   get paused(): boolean {
     return this.#unread.length >= maxUnread
-  }
-
-  /** Segment of the prompt or the last token, at most `budget` long; undefined when the sequence waits. */
-  next(budget: number, chunk: number): Segment | undefined {
-    const { prompt } = this.request
-    if (!this.reservation) return undefined
-    if (this.past >= prompt.length) {
-      return { ...this.reservation, ids: [this.last!], past: this.past }
-    }
-    const length = segmentLength(this.past, prompt.length - this.past, budget, chunk)
-    if (length === 0) return undefined
-    const ids = Array.prototype.slice.call(prompt, this.past, this.past + length)
-    return { ...this.reservation, ids, past: this.past }
-  }
-
-  get inPrompt(): boolean {
-    return this.past < this.request.prompt.length
   }
 
   add(token: SampledToken): void {
@@ -78,27 +60,31 @@ export class Sequence {
     else this.#changed?.()
   }
 
-  /** Ends it, giving its room back at once; no token follows. */
-  end(finish?: 'stop' | 'length', failure?: unknown): void {
-    if (this.#ended) return
-    this.#ended = true
+  /** Ends it, giving its room back at once; what it has generated can still be taken. */
+  end(finish?: 'stop' | 'length'): void {
+    if (this.ended) return
+    this.ended = true
     this.endedMs = performance.now()
     this.finish = finish
-    this.#failure = failure
     this.scheduler.leave(this)
     this.#changed?.()
   }
 
-  /** All tokens not taken yet, once there are some; none when the sequence has ended. Rejects with what ended it. */
-  async take(): Promise<SampledToken[]> {
-    while (this.#unread.length === 0 && !this.#ended) {
+  /** Ends it; from here on the reader gets `failure` and no token. */
+  fail(failure: unknown): void {
+    this.failure ??= failure
+    this.end()
+  }
+
+  /** Tokens not taken yet, at most `count`, once there are some; none when the sequence has ended. */
+  async take(count: number): Promise<SampledToken[]> {
+    while (this.#unread.length === 0 && !this.ended) {
       await new Promise<void>((resolve) => {
         this.#changed = resolve
       })
     }
-    if (this.#unread.length === 0 && this.#failure !== undefined) throw this.#failure
-    const tokens = this.#unread
-    this.#unread = []
+    if (this.failure !== undefined) throw this.failure
+    const tokens = this.#unread.splice(0, count)
     this.scheduler.wake()
     return tokens
   }
@@ -118,17 +104,18 @@ export class Scheduler {
   readonly #waiting: Sequence[] = []
   readonly #active = new Set<Sequence>()
   #history: Tensor<'i32'> | undefined // [Slots,V], made when first needed
-  #running: Promise<void> | undefined
+  #running = false
   #disposed = false
 
   constructor(
     private readonly model: NemotronH,
     private readonly options: SchedulerOptions,
   ) {
-    this.#pools = new Pools(model, options.sequences, options.cacheTokens)
+    this.#pools = new Pools(model, options.sequences, pagesFor(options.cacheTokens))
   }
 
   start(request: SequenceRequest): Sequence {
+    if (this.#disposed) throw disposed()
     const sequence = new Sequence(request, this)
     if (request.maxTokens === 0) sequence.end('length')
     else this.#waiting.push(sequence)
@@ -138,12 +125,7 @@ export class Scheduler {
 
   /** Goes on if there is something to do; called whenever that may have changed. */
   wake(): void {
-    if (this.#disposed || this.#running || (this.#waiting.length === 0 && this.#active.size === 0)) return
-    this.#running = this.#run()
-      .catch((error) => this.#endAll(error))
-      .finally(() => {
-        this.#running = undefined
-      })
+    if (!this.#running && this.#waiting.length + this.#active.size > 0) void this.#run()
   }
 
   /** Takes an ended sequence out. Work already queued still uses its room, and comes before any that is given it. */
@@ -159,36 +141,33 @@ export class Scheduler {
   dispose(): void {
     if (this.#disposed) return
     this.#disposed = true
-    this.#endAll(new Error('generate: the model is disposed'))
+    this.#failAll(disposed())
     this.#pools.dispose()
     this.#history?.dispose()
   }
 
   async #run(): Promise<void> {
-    await undefined // those who start in the same turn share the first batch
-    while (!this.#disposed) {
-      this.#endAborted()
-      this.#admit()
-      const prompts = this.#promptSegments()
-      const prompted = await this.#step(prompts, false)
-      const decoding = [...this.#active].filter((s) => !s.inPrompt && !s.paused && !prompts.some(([p]) => p === s))
-      const decoded = await this.#step(
-        decoding.map((s) => [s, s.next(1, 1)!]),
-        true,
-      )
-      if (!prompted && !decoded) return // all that is active is paused; taking tokens wakes
+    this.#running = true
+    try {
+      await undefined // those who start in the same turn share the first batch
+      for (;;) {
+        this.#admit()
+        const prompts = this.#promptSegments()
+        if (prompts.length > 0) await this.#step(prompts, false)
+        const decoding = this.#decodeSegments()
+        if (decoding.length > 0) await this.#step(decoding, true)
+        // Nothing to do, or all that is active is paused. No await from here to the flag: no call of wake() is lost.
+        if (prompts.length + decoding.length === 0) return
+      }
+    } catch (error) {
+      this.#failAll(error)
+    } finally {
+      this.#running = false
     }
   }
 
-  #endAll(failure: unknown): void {
-    for (const sequence of [...this.#active, ...this.#waiting]) sequence.end(undefined, failure)
-  }
-
-  #endAborted(): void {
-    for (const sequence of [...this.#active, ...this.#waiting]) {
-      const { signal } = sequence.request
-      if (signal?.aborted) sequence.end(undefined, signal.reason)
-    }
+  #failAll(failure: unknown): void {
+    for (const sequence of [...this.#active, ...this.#waiting]) sequence.fail(failure)
   }
 
   #admit(): void {
@@ -209,62 +188,68 @@ export class Scheduler {
     const segments: [Sequence, Segment][] = []
     for (const sequence of this.#active) {
       if (!sequence.inPrompt) continue
-      const segment = sequence.next(budget, chunk)
-      if (!segment) continue
-      segments.push([sequence, segment])
-      budget -= segment.ids.length
+      const { past, request, reservation } = sequence
+      const length = segmentLength(past, request.prompt.length - past, budget, chunk)
+      if (length === 0) continue
+      const ids = Array.prototype.slice.call(request.prompt, past, past + length)
+      segments.push([sequence, { ...reservation!, ids, past }])
+      budget -= length
     }
     // Those that reach the end of their prompt first: their last rows are the ones that sample.
-    const reachesEnd = ([s, segment]: [Sequence, Segment]) => segment.past + segment.ids.length >= s.request.prompt.length
     return segments.sort((a, b) => Number(reachesEnd(b)) - Number(reachesEnd(a)))
   }
 
+  /** The last token of each sequence whose prompt is done and whose reader keeps up. */
+  #decodeSegments(): [Sequence, Segment][] {
+    return [...this.#active]
+      .filter((sequence) => !sequence.inPrompt && !sequence.paused)
+      .map((sequence) => [sequence, { ...sequence.reservation!, ids: [sequence.last!], past: sequence.past }])
+  }
+
   /** One batch through the model; adds a token to every sequence that it brought to the end of what is known. */
-  async #step(segments: [Sequence, Segment][], decode: boolean): Promise<boolean> {
-    if (segments.length === 0) return false
+  async #step(segments: [Sequence, Segment][], decode: boolean): Promise<void> {
     try {
-      const sampling = segments
-        .filter(([s, segment]) => decode || segment.past + segment.ids.length >= s.request.prompt.length)
-        .map(([sequence]) => sequence)
-      const output = scope(() => this.#forward(segments, sampling.length, decode))
+      const sampling = segments.filter(reachesEnd).map(([sequence]) => sequence)
+      const rows = sampling.map((s) => ({
+        sampling: s.request.sampling,
+        slot: s.reservation!.slot,
+        step: s.generated,
+      }))
+      const history = segments.some(([s]) => usesHistory(s.request.sampling)) ? this.#countedTokens() : undefined
+      using logits = scope(() => this.#forward(segments, rows.length, decode, history))
       for (const [sequence, segment] of segments) sequence.past += segment.ids.length
-      try {
-        if (sampling.length === 0) {
-          await output.read() // nothing of it: waits for the batch, so that an abort can act before the next
-          return true
-        }
-        const rows = sampling.map((s) => ({
-          sampling: s.request.sampling,
-          slot: s.reservation!.slot,
-          step: s.generated,
-        }))
-        const tokens = await sampleTokens(output, rows, this.#history)
-        sampling.forEach((sequence, i) => {
-          if (!sequence.ended) sequence.add(tokens[i]!)
-        })
-      } finally {
-        output.dispose()
+      if (rows.length === 0) {
+        await logits.read() // of nothing: waits for the batch, so that an abort can act before the next
+        return
       }
+      const tokens = await sampleTokens(logits, rows, history)
+      sampling.forEach((sequence, i) => {
+        if (!sequence.ended) sequence.add(tokens[i]!)
+      })
     } catch (error) {
-      for (const [sequence] of segments) sequence.end(undefined, error)
+      for (const [sequence] of segments) sequence.fail(error)
     }
-    return true
+  }
+
+  #countedTokens(): Tensor<'i32'> {
+    this.#history ??= empty('i32', [this.options.sequences, this.model.config.vocabSize])
+    return this.#history
   }
 
   /** Logits [S,V] of the first `count` sequences' last tokens. */
-  #forward(segments: [Sequence, Segment][], count: number, decode: boolean): Tensor<'f32'> {
+  #forward(segments: [Sequence, Segment][], count: number, decode: boolean, history?: Tensor<'i32'>): Tensor<'f32'> {
     const { model } = this
     const batch = packBatch(
       segments.map(([, segment]) => segment),
       decode,
     )
-    if (!decode && segments.some(([s]) => usesHistory(s.request.sampling))) {
-      this.#history ??= empty('i32', [this.#pools.slots, model.config.vocabSize])
-      ops.countTokens(batch.ids, batch.offsets, batch.past, batch.slots, false, this.#history)
-    }
+    if (history && !decode) ops.countTokens(batch.ids, batch.offsets, batch.past, batch.slots, false, history)
     const hidden = model.forward(batch, this.#pools.layers)
-    if (count === 0) return tensor(new Float32Array(0), 'f32', [0])
+    if (count === 0) return empty('f32', [0])
     const last = decode ? hidden : ops.lastRows(hidden, batch.offsets)
     return model.logits(last.rows(0, count))
   }
 }
+
+const reachesEnd = ([{ request }, { past, ids }]: [Sequence, Segment]) => past + ids.length >= request.prompt.length
+const disposed = () => new Error('generate: the model is disposed')

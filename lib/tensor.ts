@@ -30,5 +30,8 @@ export function split<D extends DType, W extends readonly number[]>(
   const total = widths.reduce((sum, width) => sum + width, 0)
   if (total !== x.shape[1]) throw new RangeError(`split: widths add up to ${total}, expected ${x.shape[1]}`)
   let start = 0
-  return widths.map((width) => x.columns(start, (start += width))) as { [K in keyof W]: Tensor<D> }
+  return widths.map((width) => {
+    start += width
+    return x.columns(start - width, start)
+  }) as { [K in keyof W]: Tensor<D> }
 }

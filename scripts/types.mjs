@@ -42,7 +42,12 @@ function declaration({ name, doc, params }) {
   const outs = params.filter((p) => p.out).map(tensorType)
   const result = outs.length === 0 ? 'void' : outs.length === 1 ? outs[0] : `[${outs.join(', ')}]`
   const tensors = params.filter((p) => p.dims)
-  const shapes = [false, true].map((out) => tensors.filter((p) => p.out === out).map(shapeText).join(' '))
+  const shapes = [false, true].map((out) =>
+    tensors
+      .filter((p) => p.out === out)
+      .map(shapeText)
+      .join(' '),
+  )
   return `  /**
 ${wrap(doc)}
    *

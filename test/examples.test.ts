@@ -56,7 +56,9 @@ test('server', async () => {
 })
 
 test('the first program and the tensor program of the README', async () => {
-  const programs = [...readFileSync(`${root}README.md`, 'utf8').matchAll(/```js\n([\s\S]*?)```/g)].map((match) => match[1]!)
+  const programs = [...readFileSync(`${root}README.md`, 'utf8').matchAll(/```js\n([\s\S]*?)```/g)].map(
+    (match) => match[1]!,
+  )
   const [first, , tensors] = programs
   const { stdout } = await node('--input-type=module', '-e', first!)
   expect(stdout.length).toBeGreaterThan(100)

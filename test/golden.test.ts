@@ -4,8 +4,8 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { readHeader } from '../dist/checkpoint/safetensors.js'
 import { openCheckpoint } from '../dist/checkpoint/folder.js'
+import { readHeader } from '../dist/checkpoint/safetensors.js'
 import { loadWeights } from '../dist/checkpoint/weights.js'
 import { load, type Model, scope } from '../dist/index.js'
 import { NemotronH } from '../dist/model/nemotron-h.js'
@@ -72,7 +72,8 @@ async function generate(model: Model, prompt: number[], maxTokens: number): Prom
 }
 
 test('there are models of every family', () => {
-  for (const family of ['nemotron-h', 'llama', 'qwen2']) expect(folders.some((name) => name.startsWith(family))).toBe(true)
+  for (const family of ['nemotron-h', 'llama', 'qwen2'])
+    expect(folders.some((name) => name.startsWith(family))).toBe(true)
 })
 
 describe.each(folders)('%s', (name) => {

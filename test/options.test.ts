@@ -1,3 +1,4 @@
+// Option checking: kinds, ranges, unknown keys and the nearest known one, word for word.
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import {

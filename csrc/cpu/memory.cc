@@ -27,30 +27,30 @@ std::string gibibytes(size_t bytes) {
   return text;
 }
 
+// A line of /proc/meminfo, in bytes.
+size_t read_meminfo(const std::string& wanted) {
+  std::ifstream meminfo("/proc/meminfo");
+  std::string key, rest;
+  for (size_t n; meminfo >> key >> n && std::getline(meminfo, rest);)
+    if (key == wanted) return n * 1024;
+  return SIZE_MAX;
+}
+
 size_t read_number(const char* path) {
   std::ifstream file(path);
   size_t n = 0;
   return file >> n ? n : SIZE_MAX;  // absent, or "max"
 }
 
-}  // namespace
-
+// Bytes that the system and this process's control group can still give.
 size_t available_memory() {
-  size_t available = SIZE_MAX;
-  std::ifstream meminfo("/proc/meminfo");
-  for (std::string key, unit; meminfo >> key;) {
-    size_t n = 0;
-    meminfo >> n;
-    std::getline(meminfo, unit);
-    if (key == "MemAvailable:") {
-      available = n * 1024;
-      break;
-    }
-  }
+  const size_t available = read_meminfo("MemAvailable:");
   const size_t limit = read_number("/sys/fs/cgroup/memory.max"), used = read_number("/sys/fs/cgroup/memory.current");
-  if (limit != SIZE_MAX && used != SIZE_MAX) available = std::min(available, limit > used ? limit - used : 0);
-  return available;
+  if (limit == SIZE_MAX || used == SIZE_MAX) return available;
+  return std::min(available, limit > used ? limit - used : 0);
 }
+
+}  // namespace
 
 Pool::~Pool() { release_cached(); }
 
@@ -63,14 +63,20 @@ std::shared_ptr<void> Pool::allocate(size_t bytes) {
     cached_ -= capacity;
   }
   if (!block && capacity < kAskFirst) block = std::aligned_alloc(64, capacity);
-  else if (!block && capacity <= available_memory() + cached_) {
+  else if (!block && capacity <= room()) {
     const size_t whole = (capacity + kHuge - 1) / kHuge * kHuge;
     block = std::aligned_alloc(kHuge, whole);
     if (block) ::madvise(block, whole, MADV_HUGEPAGE);
   }
-  if (!block) throw OutOfMemory("cpu: out of memory: asked for " + gibibytes(bytes) + ", " + gibibytes(available_memory()) + " free");
+  if (!block) throw OutOfMemory("cpu: out of memory: asked for " + gibibytes(bytes) + ", " + gibibytes(room()) + " free");
   used_ += capacity;
   return {block, [pool = shared_from_this(), capacity](void* p) { pool->take_back(p, capacity); }};
+}
+
+size_t Pool::room() const {
+  // What tensors hold and nobody has written to still counts as available: so look at the whole memory too.
+  const size_t whole = std::min(read_meminfo("MemTotal:"), read_number("/sys/fs/cgroup/memory.max"));
+  return std::min(available_memory() + cached_, whole > used_ ? whole - used_ : 0);
 }
 
 void Pool::take_back(void* block, size_t capacity) {
@@ -80,7 +86,7 @@ void Pool::take_back(void* block, size_t capacity) {
   cached_ += capacity;
 }
 
-MemoryInfo Pool::info() const { return {used_, cached_, available_memory()}; }
+MemoryInfo Pool::info() const { return {used_, cached_, room()}; }
 
 void Pool::release_cached() {
   for (auto& [capacity, list] : blocks_)

@@ -22,6 +22,7 @@ class Pool : public std::enable_shared_from_this<Pool> {
 
  private:
   void take_back(void* block, size_t capacity);
+  size_t room() const;  // bytes that a tensor can still have
 
   // Enough for the activations of a prefill chunk; what exceeds it goes back to the system at once.
   static constexpr size_t kMaxCached = size_t{256} << 20;
@@ -29,8 +30,5 @@ class Pool : public std::enable_shared_from_this<Pool> {
   std::map<size_t, std::vector<void*>> blocks_;  // by capacity
   size_t used_ = 0, cached_ = 0;
 };
-
-// Bytes that this process can still have: the least that the system and its control group allow.
-size_t available_memory();
 
 }  // namespace nemotron_h::cpu

@@ -1,5 +1,7 @@
 #include "cpu/queue.h"
 
+#include <malloc.h>
+
 #include <cstdlib>
 #include <cstring>
 #include <utility>
@@ -61,6 +63,13 @@ void CpuDevice::submit(const char* op, std::function<void()> work) {
     jobs_.push_back({op, std::move(work)});
   }
   wake_.notify_one();
+}
+
+void CpuDevice::release_cached() {
+  pool_->release_cached();
+#ifdef __GLIBC__
+  submit("free", [] { ::malloc_trim(0); });  // glibc keeps freed blocks of up to 32 MiB
+#endif
 }
 
 void CpuDevice::run() {

@@ -20,7 +20,7 @@ class CpuDevice final : public Device {
   const char* name() const override { return "cpu"; }
   std::shared_ptr<void> allocate(size_t bytes) override { return pool_->allocate(bytes); }
   MemoryInfo memory() const override { return pool_->info(); }
-  void release_cached() override { pool_->release_cached(); }
+  void release_cached() override;
   void submit(const char* op, std::function<void()> work) override;
   void upload(std::shared_ptr<const void> source, DType as, Tensor to) override;
   void read(Tensor from, DType as, void* host, Done done) override;

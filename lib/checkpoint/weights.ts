@@ -40,7 +40,7 @@ const dtypes = { F32: 'f32', F16: 'f16', BF16: 'bf16', F8_E4M3: 'e4m3' } as cons
 >
 const dtypeOf = ({ dtype }: MatchedTensor): Real => dtypes[dtype as keyof typeof dtypes]
 
-export async function loadWeights(checkpoint: Checkpoint, options: WeightOptions): Promise<Weights> {
+export async function loadWeights(checkpoint: Checkpoint, options: WeightOptions): Promise<LoadedWeights> {
   const { format, bf16Gemms, onProgress, signal } = options
   const kept = format === 'fp8' ? outerGemms([...checkpoint.tensors], bf16Gemms) : new Set<string>()
   const entries = [...checkpoint.tensors].sort(([, a], [, b]) => a.file.localeCompare(b.file) || a.start - b.start)
@@ -127,8 +127,8 @@ class Files {
   readonly #open = new Map<string, MappedFile>()
 
   tensor(entry: MatchedTensor, shape = entry.shape): Tensor<Real> {
-    let file = this.#open.get(entry.file)
-    if (!file) this.#open.set(entry.file, (file = new binding.MappedFile(entry.file)))
+    const file = this.#open.get(entry.file) ?? new binding.MappedFile(entry.file)
+    this.#open.set(entry.file, file)
     return file.tensor(entry.start, dtypeOf(entry), shape)
   }
 
@@ -137,7 +137,7 @@ class Files {
   }
 }
 
-class LoadedWeights implements Weights {
+export class LoadedWeights implements Weights {
   readonly matrices = new Map<string, Matrix>()
   readonly vectors = new Map<string, Float32Array>()
   readonly #constants: Tensor[] = []

@@ -2,12 +2,16 @@
  * The memory of all sequences: a slot in each layer's pool for convolution and SSM state, and pages for keys and
  * values. A sequence reserves all it may need when it starts, so none is ever put out half way.
  */
-import { type Act, type Tensor, tensor } from '../tensor.js'
+import { scope } from '../scope.js'
+import { tensor } from '../tensor.js'
 import type { Batch, LayerState } from './layer.js'
 import type { NemotronH } from './nemotron-h.js'
 
 /** Tokens in a page of keys and values. */
 const pageSize = 64
+
+/** Pages that this many tokens of one sequence take. */
+export const pagesFor = (tokens: number) => Math.ceil(tokens / pageSize)
 
 export interface Reservation {
   slot: number
@@ -22,24 +26,19 @@ export interface Segment extends Reservation {
 
 export class Pools {
   readonly layers: LayerState[]
-  readonly slots: number
-  readonly tokens: number
   readonly #freeSlots: number[]
   readonly #freePages: number[]
 
-  /** Room for `slots` sequences and, in all of them together, for `tokens` tokens of keys and values. */
-  constructor(model: NemotronH, slots: number, tokens: number) {
-    const pages = Math.ceil(tokens / pageSize)
-    this.slots = slots
-    this.tokens = tokens
-    this.layers = model.makeState({ slots, pages, pageSize })
+  /** Room for `slots` sequences and, in all of them together, for `pages` pages of keys and values. */
+  constructor(model: NemotronH, slots: number, pages: number) {
+    this.layers = scope(() => model.makeState({ slots, pages, pageSize }))
     this.#freeSlots = countdown(slots)
     this.#freePages = countdown(pages)
   }
 
   /** Room for one sequence of at most `tokens` tokens; undefined while there is none. */
   reserve(tokens: number): Reservation | undefined {
-    const pages = Math.ceil(tokens / pageSize)
+    const pages = pagesFor(tokens)
     if (this.#freeSlots.length === 0 || this.#freePages.length < pages) return undefined
     return { slot: this.#freeSlots.pop()!, pages: this.#freePages.splice(this.#freePages.length - pages) }
   }
@@ -50,7 +49,7 @@ export class Pools {
   }
 
   dispose(): void {
-    for (const layer of this.layers) for (const t of Object.values(layer)) (t as Tensor<Act | 'f32'>).dispose()
+    for (const layer of this.layers) for (const t of Object.values(layer)) t.dispose()
   }
 }
 

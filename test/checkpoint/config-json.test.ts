@@ -1,3 +1,4 @@
+// config.json in every spelling, and what is refused.
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import fc from 'fast-check'

@@ -1,3 +1,4 @@
+// Whole model folders: single and sharded files, generation_config.json, names, and what is missing or wrong.
 import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect } from 'vitest'

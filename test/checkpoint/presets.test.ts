@@ -1,3 +1,4 @@
+// The published models: parameter counts, layer patterns, state sizes.
 import { expect, test } from 'vitest'
 import { tensorSpecs } from '../../dist/checkpoint/names.js'
 import { layerLetters, parameterCounts, stateBytes } from '../../dist/model/config.js'

@@ -1,3 +1,4 @@
+// safetensors files, written and read; damaged ones are refused.
 import { mkdir, readdir, readFile, rmdir, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import fc from 'fast-check'

@@ -4,7 +4,6 @@ import { rowOf, sample } from './sample.ts'
 import {
   type Expected,
   type Inputs,
-  type Nd,
   nd,
   offsets,
   type Random,
