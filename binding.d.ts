@@ -41,7 +41,6 @@ export declare class Tensor<D extends DType = DType> {
 /** A file in memory without reading it: mmap. The file must not shrink while it is open. */
 export declare class MappedFile {
   constructor(path: string)
-  readonly bytes: number
   /** Queues a copy of the elements that begin at byte `start` to a new tensor. */
   tensor<D extends DType>(start: number, dtype: D, shape: readonly number[], device?: string): Tensor<D>
   /** Copies already asked for still complete. */

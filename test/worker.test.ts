@@ -27,7 +27,7 @@ const run = (script: string) =>
     process.execPath,
     ['--input-type=commonjs', '--eval', `${prelude}\n;(async () => {${script}})()`],
     {
-      timeout: 20_000,
+      timeout: 60_000,
     },
   )
 

@@ -58,7 +58,6 @@ struct Part {
 
 void MappedFile::define(Napi::Env env, Napi::Object exports) {
   exports.Set("MappedFile", DefineClass(env, "MappedFile", {
-    InstanceAccessor<&MappedFile::get_bytes>("bytes"),
     InstanceMethod<&MappedFile::tensor>("tensor"),
     InstanceMethod<&MappedFile::close>("close"),
   }));
@@ -84,10 +83,6 @@ Napi::Value MappedFile::tensor(const Napi::CallbackInfo& info) {
   auto part = std::make_shared<Part>(Part{mapping_, static_cast<size_t>(start), shaped.bytes()});
   t.device->upload({part, mapping_->data + part->start}, dtype, t);
   return TensorObject::wrap(info.Env(), t);
-}
-
-Napi::Value MappedFile::get_bytes(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), mapping_ ? static_cast<double>(mapping_->bytes) : 0);
 }
 
 // Copies already asked for still complete: each holds a share of the mapping.

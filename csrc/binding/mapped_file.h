@@ -14,7 +14,6 @@ class MappedFile : public Napi::ObjectWrap<MappedFile> {
 
  private:
   Napi::Value tensor(const Napi::CallbackInfo& info);
-  Napi::Value get_bytes(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
 
   std::shared_ptr<Mapping> mapping_;

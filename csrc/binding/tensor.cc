@@ -149,13 +149,15 @@ Tensor make_tensor(Device& device, Tensor shaped) {
   return shaped;
 }
 
+template <Napi::Value (TensorObject::*property)(Napi::Env) const>
+Napi::Value TensorObject::getter(const Napi::CallbackInfo& info) {
+  const TensorObject* self = from(info.This());
+  if (!self) throw Napi::TypeError::New(info.Env(), "Tensor: this is " + describe(info.This()) + ", expected a tensor");
+  return (self->*property)(info.Env());
+}
+
 void TensorObject::define(Napi::Env env, Napi::Object exports) {
   auto constructor = DefineClass(env, "Tensor", {
-    InstanceAccessor<&TensorObject::get_dtype>("dtype"),
-    InstanceAccessor<&TensorObject::get_shape>("shape"),
-    InstanceAccessor<&TensorObject::get_bytes>("bytes"),
-    InstanceAccessor<&TensorObject::get_device>("device"),
-    InstanceAccessor<&TensorObject::get_disposed>("disposed"),
     InstanceMethod<&TensorObject::read>("read"),
     InstanceMethod<&TensorObject::read_bytes>("readBytes"),
     InstanceMethod<&TensorObject::write>("write"),
@@ -163,6 +165,14 @@ void TensorObject::define(Napi::Env env, Napi::Object exports) {
     InstanceMethod<&TensorObject::rows>("rows"),
     InstanceMethod<&TensorObject::columns>("columns"),
     InstanceMethod<&TensorObject::js_dispose>("dispose"),
+  });
+  // Not InstanceAccessor: a getter can be called on any object, and that would take it for a tensor.
+  constructor.Get("prototype").As<Napi::Object>().DefineProperties({
+    Napi::PropertyDescriptor::Accessor<getter<&TensorObject::get_dtype>>("dtype", napi_enumerable),
+    Napi::PropertyDescriptor::Accessor<getter<&TensorObject::get_shape>>("shape", napi_enumerable),
+    Napi::PropertyDescriptor::Accessor<getter<&TensorObject::get_bytes>>("bytes", napi_enumerable),
+    Napi::PropertyDescriptor::Accessor<getter<&TensorObject::get_device>>("device", napi_enumerable),
+    Napi::PropertyDescriptor::Accessor<getter<&TensorObject::get_disposed>>("disposed", napi_enumerable),
   });
   Environment::of(env).tensor_constructor = Napi::Persistent(constructor);
   exports.Set("Tensor", constructor);
@@ -213,25 +223,25 @@ const Tensor& TensorObject::live(const Napi::CallbackInfo& info, const char* met
   return tensor;
 }
 
-Napi::Value TensorObject::get_dtype(const Napi::CallbackInfo& info) {
-  return Napi::String::New(info.Env(), name_of(tensor.dtype).data());
+Napi::Value TensorObject::get_dtype(Napi::Env env) const {
+  return Napi::String::New(env, name_of(tensor.dtype).data());
 }
 
-Napi::Value TensorObject::get_shape(const Napi::CallbackInfo& info) {
-  auto shape = Napi::Array::New(info.Env(), tensor.rank);
+Napi::Value TensorObject::get_shape(Napi::Env env) const {
+  auto shape = Napi::Array::New(env, tensor.rank);
   for (int i = 0; i < tensor.rank; ++i) shape.Set(i, static_cast<double>(tensor.size(i)));
   return shape;
 }
 
-Napi::Value TensorObject::get_bytes(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), static_cast<double>(tensor.bytes()));
+Napi::Value TensorObject::get_bytes(Napi::Env env) const {
+  return Napi::Number::New(env, static_cast<double>(tensor.bytes()));
 }
 
-Napi::Value TensorObject::get_device(const Napi::CallbackInfo& info) {
-  return Napi::String::New(info.Env(), tensor.device->name());
+Napi::Value TensorObject::get_device(Napi::Env env) const {
+  return Napi::String::New(env, tensor.device->name());
 }
 
-Napi::Value TensorObject::get_disposed(const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), disposed()); }
+Napi::Value TensorObject::get_disposed(Napi::Env env) const { return Napi::Boolean::New(env, disposed()); }
 
 Napi::Value TensorObject::read(const Napi::CallbackInfo& info) {
   return Environment::of(info.Env()).read(live(info, "read"), false);

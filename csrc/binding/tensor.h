@@ -23,11 +23,13 @@ class TensorObject : public Napi::ObjectWrap<TensorObject> {
   Tensor tensor;
 
  private:
-  Napi::Value get_dtype(const Napi::CallbackInfo& info);
-  Napi::Value get_shape(const Napi::CallbackInfo& info);
-  Napi::Value get_bytes(const Napi::CallbackInfo& info);
-  Napi::Value get_device(const Napi::CallbackInfo& info);
-  Napi::Value get_disposed(const Napi::CallbackInfo& info);
+  template <Napi::Value (TensorObject::*property)(Napi::Env) const>
+  static Napi::Value getter(const Napi::CallbackInfo& info);
+  Napi::Value get_dtype(Napi::Env env) const;
+  Napi::Value get_shape(Napi::Env env) const;
+  Napi::Value get_bytes(Napi::Env env) const;
+  Napi::Value get_device(Napi::Env env) const;
+  Napi::Value get_disposed(Napi::Env env) const;
   Napi::Value read(const Napi::CallbackInfo& info);
   Napi::Value read_bytes(const Napi::CallbackInfo& info);
   Napi::Value write(const Napi::CallbackInfo& info);

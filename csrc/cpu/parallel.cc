@@ -43,8 +43,9 @@ thread_local bool inside_piece = false;
 class Threads {
  public:
   void run(Task& task) {
-    std::unique_lock lock(mutex_, std::try_to_lock);
-    if (!lock || inside_piece || count_ == 1) return run_here(task);  // busy with another environment's op
+    if (inside_piece || count_ == 1) return run_here(task);
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock) return run_here(task);  // busy with another environment's op
     while (started_ < count_ - 1) std::thread([this, id = ++started_] { loop(id); }).detach();
 
     task_ = &task;

@@ -24,6 +24,7 @@ void convert(DType from, const void* x, DType to, void* y, int64_t n) {
 // Copies between host memory that is dense and a tensor whose rows may lie apart.
 template <class Row>
 void for_rows(const Tensor& t, DType host_dtype, Row&& row) {
+  if (t.numel() == 0) return;  // the host memory of nothing may be null
   // Dense: one long row, cut anywhere. Apart: by whole rows.
   const bool dense = t.dense();
   const int64_t rows = dense ? t.numel() : t.size(0), length = dense ? 1 : t.row_size();
