@@ -11,7 +11,8 @@ export type Values<D extends DType> = D extends 'i32' ? Int32Array : D extends '
 
 /**
  * Typed, shaped memory on a device; row-major. It lives until dispose(), the end of its `using` block, or the
- * end of the scope() it was made in; garbage collection is only the net. Work already queued keeps its own share.
+ * end of the scope() it was made in; garbage collection is only the net. Work already queued is not affected: the
+ * memory goes only to tensors made later, whose work comes later.
  */
 export declare class Tensor<D extends DType = DType> {
   private constructor()
@@ -33,7 +34,7 @@ export declare class Tensor<D extends DType = DType> {
   rows(start: number, end: number): Tensor<D>
   /** A view of columns start (included) to end (not) of a matrix: its rows lie apart. */
   columns(start: number, end: number): Tensor<D>
-  /** Gives up this share of the memory. Twice is fine; use afterwards is an error. */
+  /** Gives up the memory, or of a view its part in it. Twice is fine; use afterwards is an error. */
   dispose(): void
   [Symbol.dispose](): void
 }
@@ -301,7 +302,7 @@ export interface Ops {
   /**
    * Draws from softmax(logits / temperature) among the top_k most likely (0: all), of these the fewest that hold
    * top_p of the probability, of these the ones at least min_p times the likeliest. Temperature 0: the first of
-   * the largest. The draw depends on the row, its seed and its step only (Philox 4x32-10).
+   * the largest. The draw depends on the row, its seed (low word, high word) and its step only (Philox 4x32-10).
    *
    * logits[S,V] temperature[S] topK[S] topP[S] minP[S] seed[S,2] step[S] -> ids[S]
    */

@@ -33,7 +33,8 @@ function explain(error: Error): string {
 export const binding: Binding = loadAddon()
 
 const { NEMOTRON_H_THREADS, NEMOTRON_H_SIMD } = process.env
-if (NEMOTRON_H_THREADS !== undefined) setThreads(Number(NEMOTRON_H_THREADS), 'NEMOTRON_H_THREADS')
+if (NEMOTRON_H_THREADS !== undefined)
+  setThreads(Number(NEMOTRON_H_THREADS || Number.NaN), 'NEMOTRON_H_THREADS', NEMOTRON_H_THREADS)
 if (NEMOTRON_H_SIMD !== undefined && !binding.useSimd(NEMOTRON_H_SIMD as BuildInfo['simd'])) {
   throw new Error(
     `NEMOTRON_H_SIMD is '${NEMOTRON_H_SIMD}', expected portable, avx2 or avx512 as this processor has them`,
@@ -41,9 +42,11 @@ if (NEMOTRON_H_SIMD !== undefined && !binding.useSimd(NEMOTRON_H_SIMD as BuildIn
 }
 
 /** How many threads work inside one CPU op, in this process. */
-export function setThreads(count: number, name = 'setThreads: count'): void {
+export function setThreads(count: number, name = 'setThreads: count', found: unknown = count): void {
   if (!Number.isInteger(count) || count < 1 || count > 1024) {
-    throw new RangeError(`${name} is ${count}, expected an integer from 1 to 1024`)
+    throw new RangeError(
+      `${name} is ${typeof found === 'string' ? `'${found}'` : found}, expected an integer from 1 to 1024`,
+    )
   }
   binding.setThreads(count)
 }

@@ -39,7 +39,7 @@ export function diagnose(probe: Probe): Report {
   if ('error' in addon) return { ...probe, ready: { cpu: false, cuda: false }, advice: [addon.error] }
   const problems = addon.gpus ? gpuProblems(addon.gpus, kernelDriver) : [notBuilt(kernelDriver)]
   const usable = addon.gpus?.devices.some((device) => deviceProblem(device) === undefined) ?? false
-  if (usable && addon.refusal !== undefined) problems.push(`${addon.refusal}: use the CPU.`)
+  if (addon.gpus && addon.refusal !== undefined) problems.unshift(`${addon.refusal}: use the CPU.`)
   return { ...probe, ready: { cpu: true, cuda: usable && addon.refusal === undefined }, advice: problems }
 }
 

@@ -6,11 +6,10 @@ import {
   checkValue,
   describe,
   either,
+  float,
   integer,
   isObject,
   list,
-  number,
-  type Range,
   type Rule,
   type Rules,
   signal,
@@ -89,13 +88,6 @@ export interface Piece {
   timings?: Timings
 }
 
-/** A number that stays in range as an f32, which is what the ops take: a row they refuse would end its whole batch. */
-function float(range?: Range): Rule<number> {
-  const { expected, fault } = number(range)
-  const rounded = (value: unknown) => (typeof value === 'number' ? Math.fround(value) : value)
-  return { expected: `${expected} in f32`, fault: (value) => fault(value) ?? fault(rounded(value)) }
-}
-
 /** Token ids and biases; samplingOf, which knows the vocabulary, looks into it. */
 const logitBias: Rule<Readonly<Record<number, number>>> = {
   expected: 'an object of token ids and numbers',
@@ -110,6 +102,7 @@ const stopString: Rule<string> = {
   },
 }
 
+// Settings are held in range as the f32 and i32 they become: a row that the op refused would end its whole batch.
 const rules: Rules<GenerateOptions> = {
   maxTokens: integer({ min: 0 }),
   temperature: float({ min: 0 }),
@@ -120,7 +113,7 @@ const rules: Rules<GenerateOptions> = {
   frequencyPenalty: float(),
   presencePenalty: float(),
   logitBias,
-  seed: integer({ min: 0 }),
+  seed: integer({ min: 0, max: Number.MAX_SAFE_INTEGER }),
   stop: either(stopString, list(stopString)),
   ignoreEos: boolean,
   logprobs: integer({ min: 0, max: 1000 }),
@@ -131,8 +124,6 @@ const rules: Rules<GenerateOptions> = {
 export interface GenerationContext extends PromptContext {
   scheduler: Scheduler
   vocabSize: number
-  /** Tokens that prompt and output may have together. */
-  context: number
   defaults: GenerationDefaults
 }
 
@@ -149,8 +140,14 @@ export function generate(model: GenerationContext, prompt: Prompt, options?: Gen
       `generate: stop is ${describe(checked.stop)}, expected none: ${model.folder} has no tokenizer.json`,
     )
   }
-  return pieces(model, prompt, checked, sampling, stop)
+  const begun: { sequence?: Sequence } = {}
+  const generation = pieces(model, prompt, checked, sampling, stop, begun)
+  abandoned.register(generation, begun)
+  return generation
 }
+
+// The net for a caller who neither reads on nor leaves: when the generation is garbage, its sequence ends.
+const abandoned = new FinalizationRegistry((begun: { sequence?: Sequence }) => begun.sequence?.end())
 
 async function* pieces(
   model: GenerationContext,
@@ -158,24 +155,28 @@ async function* pieces(
   { maxTokens, ignoreEos = false, signal }: GenerateOptions,
   sampling: Sampling,
   stop: readonly string[],
+  begun: { sequence?: Sequence },
 ): AsyncGenerator<Piece> {
-  signal?.throwIfAborted()
-  const encoded = await encodePrompt(prompt, model)
+  const given = Array.isArray(prompt) ? [...prompt] : prompt // the caller may go on with theirs
+  const encoded = await unlessAborted(encodePrompt(given as Prompt, model), signal).catch((error) => {
+    throw model.scheduler.failure ?? error // disposing the model ends its tokenizer as well
+  })
+  const room = roomFor(model, encoded.length, maxTokens)
   checkIds('generate', 'prompt', encoded, model.vocabSize)
   const ids = Int32Array.from(encoded)
-  signal?.throwIfAborted()
   const sequence = model.scheduler.start({
     prompt: ids,
-    maxTokens: roomFor(model, ids.length, maxTokens),
+    maxTokens: room,
     endIds: new Set(ignoreEos ? [] : model.defaults.eosIds),
     sampling,
   })
+  begun.sequence = sequence
   const abort = () => sequence.fail(signal?.reason)
   signal?.addEventListener('abort', abort, { once: true })
   try {
     yield* textPieces(sequence, new TextOf(model.tokenizer, stop, ids), ids.length)
   } catch (error) {
-    throw sequence.failure ?? error // disposing the model fails its tokenizer as well
+    throw sequence.failure ?? error // here too
   } finally {
     signal?.removeEventListener('abort', abort)
     sequence.end()
@@ -237,6 +238,23 @@ class TextOf {
   }
 }
 
+/** What `promise` gives, or the signal's reason if that comes first. */
+async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return promise
+  let abort = () => {}
+  const aborted = new Promise<never>((_, reject) => {
+    abort = () => reject(signal.reason)
+    if (signal.aborted) abort()
+    else signal.addEventListener('abort', abort, { once: true })
+  })
+  try {
+    return await Promise.race([aborted, promise])
+  } finally {
+    signal.removeEventListener('abort', abort)
+    promise.catch(() => {}) // nobody waits for it any more
+  }
+}
+
 /** Throws unless there are ids and all are rows of the embedding. */
 export function checkIds(op: string, name: string, ids: ArrayLike<number>, vocabSize: number): void {
   if (ids.length === 0) throw new RangeError(`${op}: ${name} is empty, expected at least one token`)
@@ -246,7 +264,7 @@ export function checkIds(op: string, name: string, ids: ArrayLike<number>, vocab
 
 function roomFor({ context }: GenerationContext, promptTokens: number, maxTokens: number | undefined): number {
   const room = context - promptTokens
-  if (room < 1) {
+  if (promptTokens > 0 && room < 1) {
     throw new RangeError(
       `generate: prompt is ${promptTokens} tokens, expected at most ${context - 1} (the context is ${context})`,
     )
@@ -264,9 +282,11 @@ function samplingOf(options: GenerateOptions, { defaults, vocabSize }: Generatio
   const drawn = defaults.doSample ? defaults : { temperature: 0 }
   const { temperature = 1, topK = 0, topP = 1, minP = 0 } = { ...drawn, ...options }
   const logitBias = new Map<number, number>()
-  for (const [id, bias] of Object.entries(options.logitBias ?? {})) {
-    checkValue('generate', 'a token id of logitBias', Number(id), integer({ min: 0, max: vocabSize - 1 }))
-    logitBias.set(Number(id), checkValue('generate', `logitBias[${id}]`, bias, float()))
+  const tokenId = integer({ min: 0, max: vocabSize - 1 })
+  for (const [key, bias] of Object.entries(options.logitBias ?? {})) {
+    const id = String(Number(key)) === key ? Number(key) : key
+    checkValue('generate', 'a token id of logitBias', id, tokenId)
+    logitBias.set(Number(id), checkValue('generate', `logitBias[${key}]`, bias, float()))
   }
   return {
     temperature,

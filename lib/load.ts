@@ -15,8 +15,8 @@ import type { Weights } from './model/layer.js'
 import type { ActivationScaling } from './model/linear.js'
 import { NemotronH } from './model/nemotron-h.js'
 import { Pools, packBatch, pagesFor, type Segment, segmentLength } from './model/pools.js'
-import { callback, check, checkValue, describe, integer, oneOf, type Rules, signal, string } from './options.js'
-import { Scheduler } from './scheduler.js'
+import { callback, check, checkValue, describe, integer, oneOf, type Rule, type Rules, signal } from './options.js'
+import { Scheduler, type SchedulerOptions } from './scheduler.js'
 import { scope } from './scope.js'
 import { type Act, empty, type Tensor } from './tensor.js'
 import { ChatTemplate } from './text/chat.js'
@@ -25,7 +25,7 @@ import { Tokenizer } from './text/tokenizer.js'
 export interface LoadOptions {
   /** Where the model runs. */
   device?: 'cpu' | 'cuda' | undefined
-  /** Element type of activations and of the caches; f32 on the CPU, bf16 on a GPU. */
+  /** Element type of activations and of the caches; f32. */
   dtype?: Act | undefined
   /** What matrices are kept in: f32, bf16, or fp8 (E4M3, one scale each); as stored where absent. */
   weights?: WeightFormat | undefined
@@ -33,9 +33,12 @@ export interface LoadOptions {
   bf16Gemms?: number | undefined
   /** How activations meet fp8 weights: scaled by 'row' (default), by 'tensor' (as published), or 'none'. */
   activationScaling?: ActivationScaling | undefined
-  /** Tokens that one sequence may have; the model's own limit. */
+  /** Tokens that one sequence may have; the model's own limit. More only for models without rotary embedding. */
   context?: number | undefined
-  /** Sequences at a time; 8. More wait their turn. */
+  /**
+   * Sequences at a time; 8. More wait their turn, and a sequence keeps its place until it ends: one whose reader is
+   * 64 tokens behind pauses, and holds up those that wait.
+   */
   sequences?: number | undefined
   /** Tokens of keys and values of all sequences together; the context, or 65,536 if the sequences can fill that. */
   cacheTokens?: number | undefined
@@ -43,6 +46,12 @@ export interface LoadOptions {
   prefillTokens?: number | undefined
   onProgress?: ((progress: LoadProgress) => void) | undefined
   signal?: AbortSignal | undefined
+}
+
+const path: Rule<string> = {
+  expected: 'the path of a folder',
+  fault: (value) =>
+    typeof value !== 'string' ? TypeError : value === '' || value.includes('\0') ? RangeError : undefined,
 }
 
 const rules: Rules<LoadOptions> = {
@@ -64,9 +73,12 @@ const rules: Rules<LoadOptions> = {
  * @throws Error naming the file, key or tensor that is missing or not as it has to be; the signal's reason
  */
 export async function load(folder: string, options?: LoadOptions): Promise<Model> {
-  checkValue('load', 'folder', folder, string)
+  checkValue('load', 'folder', folder, path)
   const checked = check('load', options, rules)
   const { device = 'cpu', weights: format, onProgress, signal } = checked
+  if (checked.bf16Gemms !== undefined && format !== 'fp8') {
+    throw new TypeError(`load: bf16Gemms is ${checked.bf16Gemms}, expected none unless weights is 'fp8'`)
+  }
   if (device !== 'cpu') binding.empty('u8', [0], device).dispose() // says why there is none
   const checkpoint = await openCheckpoint(folder, { signal })
   const tokenizer = await Tokenizer.find(folder, { signal }) // before the weights: what is broken shows at once
@@ -91,6 +103,16 @@ export async function load(folder: string, options?: LoadOptions): Promise<Model
   }
 }
 
+function schedulerFor(net: NemotronH, options: SchedulerOptions): Scheduler {
+  try {
+    return new Scheduler(net, options)
+  } catch (cause) {
+    const { sequences, cacheTokens } = options
+    const room = `room for ${sequences} sequences and ${cacheTokens} tokens of keys and values`
+    throw new Error(`load: ${room}: ${(cause as Error).message}; lower context, sequences or cacheTokens`, { cause })
+  }
+}
+
 /** A loaded model. It owns its weights and the state of its sequences; dispose() ends them all. */
 export class Model {
   readonly config: Config
@@ -101,6 +123,7 @@ export class Model {
   readonly #net: NemotronH
   readonly #scheduler: Scheduler
   readonly #generation: GenerationContext
+  readonly #sequences: number
   readonly #prefillTokens: number
   #disposed = false
 
@@ -119,13 +142,18 @@ export class Model {
     if (cacheTokens < context) {
       throw new RangeError(`load: cacheTokens is ${cacheTokens}, expected at least the context, ${context}`)
     }
+    if (context > config.maxPositions && config.attention.rope) {
+      const why = 'positions that its rotary embedding was trained for'
+      throw new RangeError(`load: context is ${context}, expected at most ${config.maxPositions}, the ${why}`)
+    }
     this.config = config
     this.tokenizer = tokenizer
+    this.#sequences = sequences
     this.chat = chat
     this.#weights = weights
     this.#prefillTokens = Math.max(options.prefillTokens ?? 512, config.mamba?.chunkSize ?? 1)
     this.#net = new NemotronH(config, weights, options.dtype ?? 'f32')
-    this.#scheduler = new Scheduler(this.#net, { sequences, cacheTokens, prefillTokens: this.#prefillTokens })
+    this.#scheduler = schedulerFor(this.#net, { sequences, cacheTokens, prefillTokens: this.#prefillTokens })
     const ends = new Set([...defaults.eosIds, ...(tokenizer?.special.eos ? [tokenizer.special.eos.id] : [])])
     this.#generation = {
       scheduler: this.#scheduler,
@@ -141,7 +169,8 @@ export class Model {
 
   /**
    * Generates text from text, messages or token ids, piece by piece. Several at once share batches, and none
-   * changes another's tokens.
+   * changes another's tokens. Read to the end, leave the loop, or abort: `return()` waits for a `next()` that is
+   * under way, a signal does not.
    * @throws TypeError and RangeError for options and prompts that are not as they have to be; the signal's reason
    */
   generate(prompt: Prompt, options?: GenerateOptions): AsyncGenerator<Piece> {
@@ -151,54 +180,82 @@ export class Model {
 
   /**
    * Logits [T,V] in f32 for every token of each sequence, for evaluation. The caller disposes them.
-   * @throws RangeError for ids out of the vocabulary or an empty sequence; the signal's reason
+   * @throws TypeError and RangeError for sequences that are not lists of token ids that fit; the signal's reason
    */
   async forward(sequences: readonly ArrayLike<number>[], options?: ForwardOptions): Promise<Tensor<'f32'>[]> {
     this.#expectLive('forward')
     const { signal } = check('forward', options, forwardRules)
-    if (!Array.isArray(sequences)) {
-      throw new TypeError(`forward: sequences is ${describe(sequences)}, expected a list of token id lists`)
-    }
-    const { vocabSize, mamba } = this.config
-    sequences.forEach((ids, i) => {
-      checkIds('forward', `sequences[${i}]`, ids, vocabSize)
-    })
-    const pages = sequences.reduce((sum, ids) => sum + pagesFor(ids.length), 0)
-    const pools = new Pools(this.#net, sequences.length, pages)
+    const ids = this.#checkSequences(sequences)
     const logits: Tensor<'f32'>[] = []
     try {
-      for (const ids of sequences) logits.push(empty('f32', [ids.length, vocabSize]))
-      const places = sequences.map((ids) => pools.reserve(ids.length)!)
-      const past = sequences.map(() => 0)
-      while (past.some((n, i) => n < sequences[i]!.length)) {
-        signal?.throwIfAborted()
-        this.#expectLive('forward')
-        let budget = this.#prefillTokens
-        const segments: (Segment & { index: number })[] = []
-        sequences.forEach((ids, index) => {
-          const length = segmentLength(past[index]!, ids.length - past[index]!, budget, mamba?.chunkSize ?? 1)
-          if (length === 0) return
-          const piece = Array.prototype.slice.call(ids, past[index]!, past[index]! + length)
-          segments.push({ ...places[index]!, ids: piece, past: past[index]!, index })
-          budget -= length
-        })
-        scope(() => {
-          const hidden = this.#net.forward(packBatch(segments, false), pools.layers)
-          let start = 0
-          for (const { index, ids } of segments) {
-            const rows = logits[index]!.rows(past[index]!, past[index]! + ids.length)
-            this.#net.logits(hidden.rows(start, start + ids.length), rows)
-            start += ids.length
-            past[index]! += ids.length
-          }
-        })
-        using nothing = logits[segments[0]!.index]!.rows(0, 0)
-        await nothing.read()
+      for (let first = 0; first < ids.length; first += this.#sequences) {
+        await this.#forwardGroup(ids.slice(first, first + this.#sequences), logits, signal)
       }
       return logits
     } catch (error) {
       for (const t of logits) t.dispose()
       throw error
+    }
+  }
+
+  #checkSequences(sequences: unknown): Int32Array[] {
+    if (!Array.isArray(sequences)) {
+      throw new TypeError(`forward: sequences is ${describe(sequences)}, expected a list of token id lists`)
+    }
+    const { vocabSize, context } = this.#generation
+    return sequences.map((ids: ArrayLike<number>, i) => {
+      const name = `sequences[${i}]`
+      if (!Array.isArray(ids) && !ArrayBuffer.isView(ids)) {
+        throw new TypeError(`forward: ${name} is ${describe(ids)}, expected a list of token ids`)
+      }
+      if (ids.length > context) {
+        throw new RangeError(`forward: ${name} is ${ids.length} tokens, expected at most ${context}, the context`)
+      }
+      checkIds('forward', name, ids, vocabSize)
+      return Int32Array.from(ids)
+    })
+  }
+
+  /** Adds the logits of each of `group` to `logits`. The prompts go through in batches of at most prefillTokens. */
+  async #forwardGroup(group: Int32Array[], logits: Tensor<'f32'>[], signal: AbortSignal | undefined): Promise<void> {
+    const chunk = this.config.mamba?.chunkSize ?? 1
+    const pools = new Pools(
+      this.#net,
+      group.length,
+      group.reduce((sum, ids) => sum + pagesFor(ids.length), 0),
+    )
+    try {
+      const jobs = group.map((ids) => {
+        const result = empty('f32', [ids.length, this.config.vocabSize])
+        logits.push(result)
+        return { ids, result, place: pools.reserve(ids.length)!, past: 0 }
+      })
+      while (jobs.some(({ ids, past }) => past < ids.length)) {
+        signal?.throwIfAborted()
+        this.#expectLive('forward')
+        let budget = this.#prefillTokens
+        const segments: Segment[] = []
+        const results: Tensor<'f32'>[] = []
+        scope(() => {
+          for (const job of jobs) {
+            const { ids, result, place, past } = job
+            const length = segmentLength(past, ids.length - past, budget, chunk)
+            if (length === 0) continue
+            segments.push({ ...place, ids: ids.subarray(past, past + length), past })
+            results.push(result.rows(past, past + length))
+            job.past += length
+            budget -= length
+          }
+          const hidden = this.#net.forward(packBatch(segments, false), pools.layers)
+          let start = 0
+          for (const [i, { ids }] of segments.entries()) {
+            this.#net.logits(hidden.rows(start, start + ids.length), results[i])
+            start += ids.length
+          }
+        })
+        using nothing = jobs[0]!.result.rows(0, 0)
+        await nothing.read() // the batch, before the next
+      }
     } finally {
       pools.dispose()
     }

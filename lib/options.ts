@@ -53,6 +53,13 @@ export const number = (range: Range = {}) => rangeRule('a number', Number.isFini
 /** A whole number that doubles hold exactly. */
 export const integer = (range: Range = {}) => rangeRule('an integer', Number.isSafeInteger, range)
 
+/** A number that stays in range as an f32, which is what the ops take. */
+export function float(range: Range = {}): Rule<number> {
+  const { expected, fault } = number(range)
+  const rounded = (value: unknown) => (typeof value === 'number' ? Math.fround(value) : value)
+  return { expected: `${expected} in f32`, fault: (value) => fault(value) ?? fault(rounded(value)) }
+}
+
 export function oneOf<const T extends string>(...values: T[]): Rule<T> {
   return {
     expected: choices(values.map(describe)),
@@ -87,11 +94,12 @@ export function either<A, B>(a: Rule<A>, b: Rule<B>): Rule<A | B> {
  */
 export function check<T extends object>(op: string, options: unknown, rules: Rules<T>): Partial<T> {
   if (options === undefined) return {}
-  if (!isObject(options)) throw new TypeError(`${op}: options is ${describe(options)}, expected an object`)
+  if (!isObject(options) || options instanceof Map || options instanceof Date)
+    throw new TypeError(`${op}: options is ${describe(options)}, expected an object`)
   const checked: Record<string, unknown> = {}
   for (const [key, value] of Object.entries(options)) {
     if (!Object.hasOwn(rules, key)) {
-      throw new TypeError(`${op}: unknown option '${key}', ${suggest(key, Object.keys(rules))}`)
+      throw new TypeError(`${op}: unknown option ${describe(key)}, ${suggest(key, Object.keys(rules))}`)
     }
     if (value === undefined) continue
     checked[key] = checkValue(op, key, value, rules[key as keyof T])

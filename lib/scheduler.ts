@@ -105,7 +105,8 @@ export class Scheduler {
   readonly #active = new Set<Sequence>()
   #history: Tensor<'i32'> | undefined // [Slots,V], made when first needed
   #running = false
-  #disposed = false
+  /** Why it takes no more sequences, once it is disposed. */
+  failure: Error | undefined
 
   constructor(
     private readonly model: NemotronH,
@@ -115,7 +116,7 @@ export class Scheduler {
   }
 
   start(request: SequenceRequest): Sequence {
-    if (this.#disposed) throw disposed()
+    if (this.failure) throw this.failure
     const sequence = new Sequence(request, this)
     if (request.maxTokens === 0) sequence.end('length')
     else this.#waiting.push(sequence)
@@ -139,9 +140,9 @@ export class Scheduler {
   }
 
   dispose(): void {
-    if (this.#disposed) return
-    this.#disposed = true
-    this.#failAll(disposed())
+    if (this.failure) return
+    this.failure = new Error('generate: the model is disposed')
+    this.#failAll(this.failure)
     this.#pools.dispose()
     this.#history?.dispose()
   }
@@ -252,4 +253,3 @@ export class Scheduler {
 }
 
 const reachesEnd = ([{ request }, { past, ids }]: [Sequence, Segment]) => past + ids.length >= request.prompt.length
-const disposed = () => new Error('generate: the model is disposed')

@@ -4,7 +4,7 @@ import { Tensor } from './tensor.js'
 
 /**
  * Runs `fn`, then disposes every tensor made meanwhile but those in its result (a tensor, or an array or
- * plain object that holds some). Work already queued keeps its own share of their memory, so `fn` need not wait.
+ * plain object that holds some). Work already queued is not affected, so `fn` need not wait.
  * Scopes nest. `fn` must be synchronous: ops are, and while an asynchronous function waited, the tensors of others
  * would land in its scope.
  * @throws TypeError when `fn` gives a promise

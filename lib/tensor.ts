@@ -1,4 +1,5 @@
 /** Tensors from data, and views of them. The class itself is native; binding.d.ts documents it. */
+import { inspect } from 'node:util'
 import type { DType, Tensor as TensorOf } from '../binding.js'
 import { binding } from './binding.js'
 
@@ -7,6 +8,11 @@ export type { Act, DType, Fp8, Real, Values } from '../binding.js'
 export const Tensor = binding.Tensor
 export type Tensor<D extends DType = DType> = TensorOf<D>
 
+Object.defineProperty(Tensor.prototype, inspect.custom, {
+  value(this: Tensor) {
+    return this.disposed ? 'Tensor (disposed)' : `Tensor ${this.dtype} [${this.shape}] on ${this.device}`
+  },
+})
 Object.defineProperty(Tensor.prototype, Symbol.dispose, { value: Tensor.prototype.dispose })
 
 /**

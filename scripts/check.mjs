@@ -23,7 +23,7 @@ const mayKnow = {
 
   'lib/binding.ts': ['binding.d.ts', 'node:module', 'node:url'],
   'lib/options.ts': [],
-  'lib/tensor.ts': ['binding.d.ts', 'lib/binding.ts'],
+  'lib/tensor.ts': ['binding.d.ts', 'lib/binding.ts', 'node:util'],
   'lib/scope.ts': ['lib/binding.ts', 'lib/tensor.ts'],
   'lib/ops.ts': ['binding.d.ts', 'lib/binding.ts'],
   'lib/model/': ['lib/tensor.ts', 'lib/scope.ts', 'lib/ops.ts'], // no file, and no other Node.js module

@@ -1,4 +1,7 @@
 // What model.generate refuses, word for word: options at the call, prompts at the first piece.
+import { setTimeout as sleep } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { binding } from '../dist/binding.js'
 import { load, type Model, type Prompt } from '../dist/index.js'
@@ -29,11 +32,11 @@ describe('refuses at the call', () => {
     [{ presencePenalty: '1' }, TypeError, "presencePenalty is '1', expected a number in f32"],
     [{ logitBias: [1] }, TypeError, 'logitBias is [1], expected an object of token ids and numbers'],
     [{ logitBias: new Map() }, TypeError, 'logitBias is a Map, expected an object of token ids and numbers'],
-    [{ logitBias: { x: 1 } }, RangeError, 'a token id of logitBias is NaN, expected an integer >= 0 and <= 1535'],
+    [{ logitBias: { x: 1 } }, TypeError, "a token id of logitBias is 'x', expected an integer >= 0 and <= 1535"],
     [{ logitBias: { 1536: 1 } }, RangeError, 'a token id of logitBias is 1536, expected an integer >= 0 and <= 1535'],
     [{ logitBias: { 7: -Infinity } }, RangeError, 'logitBias[7] is -Infinity, expected a number in f32'],
-    [{ seed: -1 }, RangeError, 'seed is -1, expected an integer >= 0'],
-    [{ seed: 2 ** 53 }, RangeError, 'seed is 9007199254740992, expected an integer >= 0'],
+    [{ seed: -1 }, RangeError, 'seed is -1, expected an integer >= 0 and <= 9007199254740991'],
+    [{ seed: 2 ** 53 }, RangeError, 'seed is 9007199254740992, expected an integer >= 0 and <= 9007199254740991'],
     [
       { stop: 7 },
       TypeError,
@@ -103,4 +106,38 @@ describe('refuses at the first piece', () => {
     await expect(plain.generate('Hi').next()).rejects.toThrow(wrong('text'))
     await expect(plain.generate(messages).next()).rejects.toThrow(wrong('messages'))
   })
+})
+
+test('text that cannot fit is refused before it is encoded, and an abort does not wait for the encoding', async () => {
+  const model = await load(demoFolder)
+  const began = performance.now()
+  await expect(model.generate('In the beginning '.repeat(600_000)).next()).rejects.toThrow(
+    /^generate: prompt is 10200000 characters, expected at most \d+ \(the context is 4096\)$/,
+  )
+  expect(performance.now() - began).toBeLessThan(1000)
+
+  const long = model.generate('the beginning '.repeat(3000), { signal: AbortSignal.timeout(1) }).next()
+  await expect(long).rejects.toThrow('aborted due to timeout')
+  model.dispose()
+})
+
+test('a generation that nobody holds gives its place back', async () => {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const model = await load(demoFolder, { sequences: 1 })
+  await (async () => {
+    const dropped = model.generate('In the', { maxTokens: 4000 })
+    await dropped.next()
+  })()
+  const next = model.generate('In the', { maxTokens: 1 }).next()
+  let done = false
+  void next.then(() => {
+    done = true
+  })
+  for (let i = 0; i < 200 && !done; i++) {
+    await sleep(10)
+    collect()
+  }
+  expect(done).toBe(true)
+  model.dispose()
 })

@@ -77,7 +77,7 @@ describe('dispose', () => {
     expect(() => model.generate('x')).toThrow(disposed)
     await expect(model.forward([[1]])).rejects.toThrow('forward: the model is disposed')
     await expect(fromIds.next()).rejects.toThrow(disposed)
-    await expect(fromText.next()).rejects.toThrow('was disposed')
+    await expect(fromText.next()).rejects.toThrow(disposed)
     await expect(model.tokenizer!.encode('x')).rejects.toThrow('was disposed')
   })
 

@@ -125,21 +125,30 @@ function divisor(json: JsonFields, key: string, of: string): number {
 
 const layerKeys = ['layers_block_type', 'layer_types', 'hybrid_override_pattern']
 
+/** The layers, which may be given under several keys if all say the same. */
 function hybridLayers(json: JsonFields): LayerKind[] {
-  const names = json.get(layerKeys, either(string, list(string)))
-  const key = layerKeys.find((name) => json.has(name))!
-  const kinds = typeof names === 'string' ? layerLetters : layerNames
-  const layers = Array.from(names, (name, i): LayerKind => {
-    if (Object.hasOwn(kinds, name)) return kinds[name]!
-    const found = name === 'E' || name === 'moe' ? `'${name}' (mixture of experts)` : `'${name}'`
-    const expected = choices(Object.keys(kinds).map((kind) => `'${kind}'`))
-    throw new RangeError(`${json.path}: ${key} has ${found} at ${i}, expected ${expected}`)
-  })
+  const [key, ...others] = layerKeys.filter((name) => json.has(name))
+  if (key === undefined) return json.get(layerKeys, either(string, list(string))) as never // which says what is missing
+  const layers = layersOf(json, key)
+  for (const other of others) {
+    if (layersOf(json, other).join() !== layers.join()) json.refuse(other, `the layers that ${key} has`)
+  }
   if (layers.length === 0) json.refuse(key, 'at least one layer')
   if (json.get('num_hidden_layers', size, layers.length) !== layers.length) {
     json.refuse('num_hidden_layers', `${layers.length}, the length of ${key}`)
   }
   return layers
+}
+
+function layersOf(json: JsonFields, key: string): LayerKind[] {
+  const names = json.get(key, either(string, list(string)))
+  const kinds = typeof names === 'string' ? layerLetters : layerNames
+  return Array.from(names, (name, i): LayerKind => {
+    if (Object.hasOwn(kinds, name)) return kinds[name]!
+    const found = name === 'E' || name === 'moe' ? `'${name}' (mixture of experts)` : `'${name}'`
+    const expected = choices(Object.keys(kinds).map((kind) => `'${kind}'`))
+    throw new RangeError(`${json.path}: ${key} has ${found} at ${i}, expected ${expected}`)
+  })
 }
 
 /** `layers_block_type` of transformers 5, and the names it had before. */

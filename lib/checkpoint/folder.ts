@@ -4,7 +4,7 @@
 import { access, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import type { Config } from '../model/config.js'
-import { boolean, integer, number } from '../options.js'
+import { boolean, float, integer } from '../options.js'
 import { eosIds, parseConfig } from './config-json.js'
 import { readJson } from './json.js'
 import { type MatchedTensor, matchTensors, type StoredTensor } from './names.js'
@@ -61,11 +61,11 @@ async function readGeneration(folder: string, config: Config, signal?: AbortSign
   if (!(await exists(path))) return { eosIds: config.eosIds, doSample: false }
   const json = await readJson(path, signal)
   const settings = {
-    temperature: json.optional('temperature', number({ min: 0 })),
-    topP: json.optional('top_p', number({ above: 0, max: 1 })),
-    topK: json.optional('top_k', integer({ min: 0 })),
-    minP: json.optional('min_p', number({ min: 0, max: 1 })),
-    repetitionPenalty: json.optional('repetition_penalty', number({ above: 0 })),
+    temperature: json.optional('temperature', float({ min: 0 })),
+    topP: json.optional('top_p', float({ above: 0, max: 1 })),
+    topK: json.optional('top_k', integer({ min: 0, max: 2 ** 31 - 1 })),
+    minP: json.optional('min_p', float({ min: 0, max: 1 })),
+    repetitionPenalty: json.optional('repetition_penalty', float({ above: 0 })),
   }
   return {
     eosIds: eosIds(json) ?? config.eosIds,

@@ -14,6 +14,8 @@ import { logitsCommand } from './logits.js'
 
 const { version, description } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))
 
+const say = (message: string) => process.stderr.write(`nemotron-h: ${message.replace(/^nemotron-h: /, '')}\n`)
+
 const stopped = new AbortController()
 const stop = (exitCode: number) => {
   process.exitCode = exitCode
@@ -21,11 +23,10 @@ const stop = (exitCode: number) => {
 }
 process.once('SIGINT', () => stop(130)) // the second Ctrl-C ends the process as usual
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error
-  stop(141)
+  if (error.code === 'EPIPE') return stop(141)
+  say(`standard output: ${error.message}`)
+  stop(1)
 })
-
-const say = (message: string) => process.stderr.write(`nemotron-h: ${message.replace(/^nemotron-h: /, '')}\n`)
 
 const program = new Command('nemotron-h')
   .description(description)

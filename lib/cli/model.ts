@@ -10,6 +10,18 @@ const loadFlags = {
   device: choiceFlag('--device <name>', 'cpu or cuda; cpu by default', 'cpu', 'cuda'),
   dtype: choiceFlag('--dtype <type>', 'activations: f32 or bf16; f32 on the CPU', 'f32', 'bf16'),
   weights: choiceFlag('--weights <format>', 'matrices: f32, bf16 or fp8; as stored by default', 'f32', 'bf16', 'fp8'),
+  bf16Gemms: numberFlag(
+    '--bf16-gemms <n>',
+    'with --weights fp8: products at each end left in bf16; 4',
+    integer({ min: 0 }),
+  ),
+  activationScaling: choiceFlag(
+    '--activation-scaling <kind>',
+    'fp8 activations by row, tensor or none',
+    'row',
+    'tensor',
+    'none',
+  ),
   context: numberFlag('--context <n>', "tokens a sequence may have; the model's own limit", integer({ min: 1 })),
   sequences: numberFlag('--sequences <n>', 'sequences to keep room for; 1 by default', integer({ min: 1 })),
 } satisfies Partial<Record<keyof LoadOptions, Option>>

@@ -1,7 +1,8 @@
 /**
  * The model: an embedding, layers `x = x + mixer(norm(x))`, a final norm, a head (Nemotron-H, arXiv 2504.03624).
  *
- * Llama and Qwen2 are the same page: a decoder block is an attention layer and an MLP layer.
+ * Llama and Qwen2 are the same page: a decoder block is an attention layer and an MLP layer. Each norm is computed
+ * together with the residual add before it, so the first stands alone and a layer ends with the norm of the next.
  */
 import { ops } from '../ops.js'
 import { scope } from '../scope.js'
@@ -49,7 +50,7 @@ export class NemotronH {
     return this.layers.map(({ mixer }) => mixer.makeState(sizes))
   }
 
-  /** ids[T] -> hidden states [T,D] after the final norm. Moves `state` past these tokens. */
+  /** The batch's T tokens -> hidden states [T,D] after the final norm. Moves `state` past them. Call it in a scope. */
   forward(batch: Batch, state: LayerState[]): Tensor<Act> {
     const { normEps } = this.config
     const residual = ops.embedding(batch.ids, this.embeddings, this.act)

@@ -12,6 +12,8 @@ export interface PromptContext {
   tokenizer: Tokenizer | undefined
   chat: ChatTemplate
   bosId: number | undefined
+  /** Tokens that prompt and output may have together. */
+  context: number
 }
 
 /**
@@ -20,6 +22,16 @@ export interface PromptContext {
  */
 export async function encodePrompt(prompt: Prompt, context: PromptContext): Promise<ArrayLike<number>> {
   const { folder, tokenizer, chat, bosId } = context
+  const encode = (text: string, addSpecialTokens: boolean) => {
+    // Encoding takes seconds for megabytes, in one thread for all: what cannot fit is not begun.
+    const most = context.context * tokenizer!.longest
+    if (text.length > most) {
+      throw new RangeError(
+        `generate: prompt is ${text.length} characters, expected at most ${most} (the context is ${context.context})`,
+      )
+    }
+    return tokenizer!.encode(text, { addSpecialTokens })
+  }
   const isText = typeof prompt === 'string'
   const isChat = Array.isArray(prompt) && prompt.length > 0 && prompt.every((item) => typeof item === 'object')
   if (!isText && !isChat) {
@@ -30,8 +42,8 @@ export async function encodePrompt(prompt: Prompt, context: PromptContext): Prom
     const found = isText ? 'text' : 'messages'
     throw new TypeError(`generate: prompt is ${found}, expected token ids: ${folder} has no tokenizer.json`)
   }
-  if (!isText) return tokenizer.encode(chat.render(prompt as readonly ChatMessage[]), { addSpecialTokens: false })
-  const ids = await tokenizer.encode(prompt)
+  if (!isText) return encode(chat.render(prompt as readonly ChatMessage[]), false)
+  const ids = await encode(prompt, true)
   // The beginning of a text is a token too: a base model can write from nothing.
   return ids.length === 0 && bosId !== undefined ? [bosId] : ids
 }

@@ -32,6 +32,8 @@ export class Tokenizer {
   readonly folder: string
   /** One more than the largest id that has a token; a model may have more rows than that. */
   readonly size: number
+  /** Characters that one token stands for, at most. */
+  readonly longest: number
   /** The tokens that tokenizer_config.json gives a role, where the vocabulary has them. */
   readonly special: TokenizerFacts['special']
   readonly #specialIds: ReadonlySet<number>
@@ -40,6 +42,7 @@ export class Tokenizer {
   private constructor(folder: string, channel: Channel, facts: TokenizerFacts) {
     this.folder = folder
     this.size = facts.size
+    this.longest = facts.longest
     this.special = facts.special
     this.#specialIds = facts.specialIds
     this.#channel = channel

@@ -17,6 +17,7 @@ export interface SpecialToken {
 export interface TokenizerFacts {
   /** One more than the largest id that has a token. */
   size: number
+  longest: number
   special: Partial<Record<SpecialName, SpecialToken>>
   /** Ids of every token marked special, those without a role included. */
   specialIds: ReadonlySet<number>
@@ -50,7 +51,11 @@ const operations = {
     }
     const added = [...tokenizer.get_added_tokens_decoder()]
     specialIds = new Set(added.filter(([, token]) => token.special).map(([id]) => id))
-    return { size: tokenizer.model!.vocab.length, special, specialIds }
+    const longest = tokenizer.model!.vocab.reduce(
+      (most: number, token: string | undefined) => Math.max(most, token?.length ?? 0),
+      1,
+    )
+    return { size: tokenizer.model!.vocab.length, longest, special, specialIds }
   },
 
   encode({ text, addSpecialTokens }: { text: string; addSpecialTokens: boolean }): Int32Array {

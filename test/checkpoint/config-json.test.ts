@@ -212,6 +212,11 @@ describe('refuses', () => {
       Error,
       'layers_block_type (or layer_types, hybrid_override_pattern) is missing, expected a string or a list, each a string',
     ],
+    [
+      { ...nemotronH, hybrid_override_pattern: 'M-*', layer_types: ['mamba', 'mlp', 'mlp'], num_hidden_layers: 3 },
+      RangeError,
+      "hybrid_override_pattern is 'M-*', expected the layers that layer_types has",
+    ],
     [{ ...nemotronH, hidden_size: '8' }, TypeError, "hidden_size is '8', expected an integer >= 1"],
     [{ ...nemotronH, hidden_size: 0 }, RangeError, 'hidden_size is 0, expected an integer >= 1'],
     [{ ...nemotronH, layer_norm_epsilon: 0 }, RangeError, 'layer_norm_epsilon is 0, expected a number > 0'],

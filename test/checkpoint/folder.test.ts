@@ -171,7 +171,7 @@ describe('opens', () => {
     })
     await writeFile(join(folder, 'generation_config.json'), '{"top_p": 2}')
     await expect(openCheckpoint(folder)).rejects.toThrow(
-      new RangeError(`${folder}/generation_config.json: top_p is 2, expected a number > 0 and <= 1`),
+      new RangeError(`${folder}/generation_config.json: top_p is 2, expected a number > 0 and <= 1 in f32`),
     )
   })
 
