@@ -1,9 +1,11 @@
 // Tensors as JavaScript sees them: element types, views, lifetimes, errors of the queue, mapped files, and every
 // message for what is not one. The ops have test/ops.test.ts; threads, test/worker.test.ts.
+import { execFile } from 'node:child_process'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
+import { promisify } from 'node:util'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
@@ -33,6 +35,13 @@ afterEach(() => {
   binding.leaveScope([])
   expect(binding.memory().used).toBe(usedBefore)
 })
+
+/** What a script prints in a process of its own with less of something than it asks for. */
+async function printedUnder(limit: string, script: string): Promise<string> {
+  const index = JSON.stringify(new URL('../dist/binding.js', import.meta.url).href)
+  const args = [limit, process.execPath, '--input-type=module', '-e', `import { binding } from ${index}\n${script}`]
+  return (await promisify(execFile)('prlimit', args, { timeout: 60_000 })).stdout
+}
 
 /** Bits of exponent and of mantissa; ieee: the top exponent means infinity and NaN, else all ones alone means NaN. */
 const formats = {
@@ -378,6 +387,31 @@ describe('errors', () => {
   range('rows: start is 0.5, expected an integer from 0 to 2', () => counting(2, 3).rows(0.5, 1))
   range('columns: end is undefined, expected an integer from 1 to 3', () => counting(2, 3).columns(1, wrong(undefined)))
   range('columns: the tensor is [3], expected 2 dimensions', () => counting(3).columns(0, 1))
+  test('a shape whose sizes dispose the tensor as they are read', async () => {
+    const x = counting(2, 2)
+    const view = x.reshape(
+      Object.defineProperty([0, 4], 0, {
+        get() {
+          x.dispose()
+          return 1
+        },
+      }),
+    )
+    expect(x.disposed).toBe(true)
+    expect(await view.read()).toEqual(Float32Array.of(0, 1, 2, 3))
+  })
+  range('rows: start is NaN, expected an integer from 0 to 2', () => counting(2, 3).rows(Number.NaN, 1))
+  range('rows: end is Infinity, expected an integer from 0 to 2', () =>
+    counting(2, 3).rows(0, Number.POSITIVE_INFINITY),
+  )
+  // Their number of elements is 0 modulo 2^64.
+  range('linear: y is [4294967296,4294967296], expected at most 9007199254740991 elements', () => {
+    const x = empty('f32', [2 ** 32, 0])
+    ops.linear(x, x, undefined, undefined, 'f32')
+  })
+  range('topLogProbs: ids is [4096,4503599627370496], expected at most 9007199254740991 elements', () =>
+    ops.topLogProbs(counting(4096, 1), 2 ** 52),
+  )
   type('write: data is null, expected a typed array', () => counting(3).write(wrong(null)))
   range('write: data is 8 bytes, expected 12 for [3]', () => counting(3).write(new Float32Array(2)))
   type('Tensor: make one with tensor() or empty()', () => Reflect.construct(Tensor, []))
@@ -407,6 +441,18 @@ describe('errors', () => {
     const x = ops.cast(long.reshape([1 << 20, 1]), 'f32')
     expect(() => ops.linear(x, empty('u8', [1]) as never, undefined, undefined, 'f32')).toThrow(TypeError)
     expect(() => ops.linear(x, x, undefined, undefined, 'f32')).toThrow(message)
+  })
+
+  test('no memory to read into', async () => {
+    const printed = printedUnder(
+      `--as=${5 * 2 ** 30}`,
+      `const x = binding.empty('e4m3', [2 ** 30])
+      try { x.read() } catch (error) { console.log(error.name, error.message) }
+      console.log((await x.rows(0, 3).read()).length)`,
+    )
+    expect(await printed).toMatch(
+      /^RangeError read: the tensor is \[1073741824\], expected one that fits a Float32Array \(.*\)\n3\n$/,
+    )
   })
 
   // A check of the type tag, not of the prototype or the shape.
@@ -550,6 +596,17 @@ describe('instruction sets and threads', () => {
     binding.setThreads(threads + 1)
     expect(binding.buildInfo().threads).toBe(threads + 1)
     binding.setThreads(threads)
+  })
+
+  // Root's threads are not counted, so the process stops being root's when it has those that Node needs.
+  test.skipIf(process.getuid?.() !== 0)('an op makes do with the threads that the system gives', async () => {
+    const printed = printedUnder(
+      '--nproc=1',
+      `process.setuid(65534)
+      binding.setThreads(64)
+      console.log((await binding.relu2(binding.empty('f32', [4096, 64])).read()).length, binding.buildInfo().threads)`,
+    )
+    expect(await printed).toBe('262144 1\n')
   })
 })
 

@@ -91,6 +91,7 @@ void Call::make_result(const Param& p) {
   t.dtype = result_dtype(p);
   t.rank = p.rank;
   for (int i = 0; i < p.rank; ++i) t.shape[i] = size_of_dim(p.dims[i]);
+  if (!countable(t)) fail<Napi::RangeError>(p, shape_text(t), "at most 9007199254740991 elements");
   values.push_back({make_tensor(*device_, t), 0});
   results_.push_back(TensorObject::wrap(env_, values.back().tensor));
 }

@@ -37,14 +37,22 @@ Device& Environment::device(const Napi::Value& name) {
 Napi::Value Environment::read(const Tensor& tensor, bool raw) {
   const bool is_float = tensor.dtype != DType::i32 && tensor.dtype != DType::u8;
   const DType as = is_float && !raw ? DType::f32 : tensor.dtype;
-  const auto type = raw || as == DType::u8 ? napi_uint8_array : as == DType::i32 ? napi_int32_array : napi_float32_array;
-  auto buffer = Napi::ArrayBuffer::New(env_, static_cast<size_t>(tensor.numel()) * size_of(as));
-  auto* read = new PendingRead{Napi::Promise::Deferred::New(env_), Napi::Persistent(buffer), type};
+  const char* type = raw || as == DType::u8 ? "Uint8Array" : as == DType::i32 ? "Int32Array" : "Float32Array";
+  const auto length = static_cast<double>(raw ? tensor.bytes() : static_cast<size_t>(tensor.numel()));
+  const auto array = [&] {
+    try {  // Where one is too long, or memory short, its constructor throws; Node-API's functions end the process.
+      return env_.Global().Get(type).As<Napi::Function>().New({Napi::Number::New(env_, length)}).As<Napi::TypedArray>();
+    } catch (const Napi::Error& error) {
+      throw Napi::RangeError::New(env_, std::string(raw ? "readBytes" : "read") + ": the tensor is " + shape_text(tensor) +
+                                            ", expected one that fits a " + type + " (" + error.Message() + ")");
+    }
+  }();
+  auto* read = new PendingRead{Napi::Promise::Deferred::New(env_), Napi::Persistent(array)};
   auto promise = read->deferred.Promise();
   pending_.insert(read);
   if (pending_.size() == 1) finished_.Ref(env_);
 
-  tensor.device->read(tensor, as, buffer.Data(), [this, read](std::string error) {
+  tensor.device->read(tensor, as, array.As<Napi::Uint8Array>().Data(), [this, read](std::string error) {
     finished_.NonBlockingCall(new Finished{read, std::move(error)}, [this](Napi::Env env, Napi::Function, Finished* f) {
       settle(env, *f);
       delete f;
@@ -57,19 +65,8 @@ void Environment::settle(Napi::Env env, const Finished& finished) {
   std::unique_ptr<PendingRead> read(finished.read);
   pending_.erase(read.get());
   if (pending_.empty()) finished_.Unref(env);
-  if (!finished.error.empty()) {
-    read->deferred.Reject(Napi::Error::New(env, finished.error).Value());
-    return;
-  }
-  auto buffer = read->buffer.Value();
-  switch (read->type) {
-    case napi_float32_array:
-      return read->deferred.Resolve(Napi::Float32Array::New(env, buffer.ByteLength() / 4, buffer, 0));
-    case napi_int32_array:
-      return read->deferred.Resolve(Napi::Int32Array::New(env, buffer.ByteLength() / 4, buffer, 0));
-    default:
-      return read->deferred.Resolve(Napi::Uint8Array::New(env, buffer.ByteLength(), buffer, 0));
-  }
+  if (finished.error.empty()) read->deferred.Resolve(read->array.Value());
+  else read->deferred.Reject(Napi::Error::New(env, finished.error).Value());
 }
 
 }  // namespace nemotron_h::binding

@@ -17,8 +17,7 @@ class TensorObject;
 // A read under way: resolved on the JavaScript thread, never touched on another.
 struct PendingRead {
   Napi::Promise::Deferred deferred;
-  Napi::Reference<Napi::ArrayBuffer> buffer;
-  napi_typedarray_type type;
+  Napi::Reference<Napi::TypedArray> array;
 };
 
 class Environment {

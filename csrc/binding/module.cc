@@ -97,7 +97,8 @@ Napi::Object describe_op(Napi::Env env, const char* name, const char* doc, const
 
 template <class Op>
 void bind_op(Napi::Object exports, Napi::Array table, OpFunction<Op>* on_cpu) {
-  static const std::string kName = camel(Op::name);
+  // Never destroyed: queued work names it, also while the process exits.
+  static const std::string& kName = *new std::string(camel(Op::name));
   table.Set(table.Length(), describe_op(exports.Env(), Op::name, Op::doc, Op::signature));
   exports.Set(kName, Napi::Function::New(exports.Env(), [on_cpu](const Napi::CallbackInfo& info) -> Napi::Value {
     Call call(Op::name, Op::signature, info);

@@ -1,6 +1,7 @@
 #include "binding/tensor.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <random>
 #include <utility>
@@ -86,11 +87,10 @@ void leave_scope(const Napi::CallbackInfo& info) {
 std::pair<int64_t, int64_t> interval(const Napi::CallbackInfo& info, const char* method, int64_t size) {
   const auto bound = [&](int i, int64_t low) {
     const double d = info[i].IsNumber() ? info[i].As<Napi::Number>().DoubleValue() : -1;
-    const auto n = static_cast<int64_t>(d);
-    if (static_cast<double>(n) != d || n < low || n > size)
+    if (!(d >= static_cast<double>(low) && d <= static_cast<double>(size) && std::trunc(d) == d))
       throw Napi::RangeError::New(info.Env(), std::string(method) + ": " + (i ? "end" : "start") + " is " + describe(info[i]) +
                                                   ", expected an integer from " + std::to_string(low) + " to " + std::to_string(size));
-    return n;
+    return static_cast<int64_t>(d);
   };
   const int64_t start = bound(0, 0);
   return {start, bound(1, start)};
@@ -128,18 +128,22 @@ Tensor shape_argument(const Napi::Value& value, DType dtype, const char* functio
   Tensor t;
   t.dtype = dtype;
   t.rank = static_cast<int>(sizes.Length());
-  double elements = 1;
   for (int i = 0; i < t.rank; ++i) {
     const Napi::Value size = sizes.Get(i);
     const double d = size.IsNumber() ? size.As<Napi::Number>().DoubleValue() : -1;
     if (!(d >= 0 && d <= 9007199254740991.0 && static_cast<double>(static_cast<int64_t>(d)) == d))
       throw fail("an array with " + describe(size));
     t.shape[i] = static_cast<int64_t>(d);
-    elements *= std::max(d, 1.0);  // the row size must not overflow where there are no rows
   }
-  if (elements > 9007199254740991.0) throw fail(shape_text(t) + ", too many elements");
+  if (!countable(t)) throw fail(shape_text(t) + ", too many elements");
   t.row_stride = t.row_size();
   return t;
+}
+
+bool countable(const Tensor& t) {
+  double elements = 1;
+  for (int i = 0; i < t.rank; ++i) elements *= std::max(static_cast<double>(t.size(i)), 1.0);
+  return elements <= 9007199254740991.0;
 }
 
 Tensor make_tensor(Device& device, Tensor shaped) {
@@ -259,7 +263,7 @@ Napi::Value TensorObject::write(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value TensorObject::reshape(const Napi::CallbackInfo& info) {
-  const Tensor& from = live(info, "reshape");
+  const Tensor from = live(info, "reshape");  // a copy: reading the shape may run a getter that disposes
   Tensor to = shape_argument(info[0], from.dtype, "reshape");
   const bool same_rows = to.size(0) == from.size(0);
   if (to.numel() != from.numel() || !(from.dense() || same_rows))

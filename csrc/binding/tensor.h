@@ -49,6 +49,10 @@ class TensorObject : public Napi::ObjectWrap<TensorObject> {
 DType dtype_argument(const Napi::Value& value, const char* function);
 Tensor shape_argument(const Napi::Value& value, DType dtype, const char* function);
 
+// Whether the product of its sizes, those that are 0 left out, is a safe integer: counts in elements and bytes
+// then do not overflow.
+bool countable(const Tensor& shaped);
+
 // An uninitialised tensor like `shaped`, on `device`.
 Tensor make_tensor(Device& device, Tensor shaped);
 

@@ -33,9 +33,10 @@ void check_slots(std::vector<Sequence>& list, const Tensor& slots, int64_t pool)
 Scratch::Scratch(int64_t n) {
   Store& store = store_of_thread;
   if (store.taken == store.blocks.size()) store.blocks.emplace_back();
-  auto& block = store.blocks[store.taken++];
+  auto& block = store.blocks[store.taken];
   if (block.size() < static_cast<size_t>(n) + 16) block.resize(static_cast<size_t>(n) + 16);
   data_ = block.data();
+  ++store.taken;
 }
 
 Scratch::~Scratch() { --store_of_thread.taken; }

@@ -27,26 +27,29 @@ std::string gibibytes(size_t bytes) {
   return text;
 }
 
+// Where the system does not tell: more than there is, and still a number that can be added to.
+constexpr size_t kUnknown = SIZE_MAX / 2;
+
 // A line of /proc/meminfo, in bytes.
 size_t read_meminfo(const std::string& wanted) {
   std::ifstream meminfo("/proc/meminfo");
   std::string key, rest;
   for (size_t n; meminfo >> key >> n && std::getline(meminfo, rest);)
     if (key == wanted) return n * 1024;
-  return SIZE_MAX;
+  return kUnknown;
 }
 
 size_t read_number(const char* path) {
   std::ifstream file(path);
   size_t n = 0;
-  return file >> n ? n : SIZE_MAX;  // absent, or "max"
+  return file >> n ? n : kUnknown;  // absent, or "max"
 }
 
 // Bytes that the system and this process's control group can still give.
 size_t available_memory() {
   const size_t available = read_meminfo("MemAvailable:");
   const size_t limit = read_number("/sys/fs/cgroup/memory.max"), used = read_number("/sys/fs/cgroup/memory.current");
-  if (limit == SIZE_MAX || used == SIZE_MAX) return available;
+  if (limit == kUnknown || used == kUnknown) return available;
   return std::min(available, limit > used ? limit - used : 0);
 }
 

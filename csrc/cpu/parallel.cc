@@ -4,6 +4,7 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -46,7 +47,7 @@ class Threads {
     if (inside_piece || count_ == 1) return run_here(task);
     const std::unique_lock lock(mutex_, std::try_to_lock);
     if (!lock) return run_here(task);  // busy with another environment's op
-    while (started_ < count_ - 1) std::thread([this, id = ++started_] { loop(id); }).detach();
+    start();
 
     task_ = &task;
     ++generation_;
@@ -63,6 +64,15 @@ class Threads {
     const bool outer = std::exchange(inside_piece, true);
     task.work();
     inside_piece = outer;
+  }
+
+  // As many threads as are to be, or as the system gives.
+  void start() {
+    try {
+      for (; started_ < count_ - 1; ++started_) std::thread([this, id = started_ + 1] { loop(id); }).detach();
+    } catch (const std::system_error&) {
+      count_ = started_ + 1;
+    }
   }
 
   void loop(int id) {
