@@ -514,10 +514,10 @@ describe('the queue', () => {
     const t = f32([0])
     const reads = [1, 2, 3, 4, 5].map((i) => t.write(Float32Array.of(i)).read())
     expect(await Promise.all(reads)).toEqual([1, 2, 3, 4, 5].map((i) => Float32Array.of(i)))
-    const x = empty('f32', [512, 1024])
-    const w = empty('f32', [1024, 1024])
+    // Some 0.2 s of work or more, beside which a busy machine's pauses are short.
+    const [x, w, y] = [empty('f32', [512, 4096]), empty('f32', [2048, 4096]), empty('f32', [512, 2048])]
     const began = performance.now()
-    const y = ops.linear(x, w, undefined, undefined, 'f32')
+    for (let i = 0; i < 4; i++) ops.linear(x, w, undefined, undefined, 'f32', y)
     const queued = performance.now() - began
     await y.rows(0, 1).read()
     expect(queued).toBeLessThan((performance.now() - began) / 2)
