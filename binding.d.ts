@@ -120,7 +120,10 @@ export interface Binding extends Ops {
   readonly ops: readonly OpInfo[]
 }
 
-/** Each op returns at once, its work queued on the device of its tensors. Results may be given, to reuse memory. */
+/**
+ * Each op returns at once, its work queued on the device of its tensors. Results may be given, to reuse memory.
+ * mut: updated in place. view: may be a view whose rows lie apart; all others must be dense.
+ */
 export interface Ops {
   /**
    * y[t] = weight[ids[t]].
@@ -139,14 +142,14 @@ export interface Ops {
   /**
    * y = x in another element type, rounded to nearest even; fp8 saturates.
    *
-   * x[T,D] -> y[T,D]
+   * view x[T,D] -> y[T,D]
    */
   cast<To extends Real>(x: Tensor<Real>, to: To, y?: Tensor<NoInfer<To>>): Tensor<To>
 
   /**
    * y = x * rsqrt(mean(x^2) + eps) * weight, over the last axis.
    *
-   * x[T,D] weight[D] -> y[T,D]
+   * view x[T,D] weight[D] -> y[T,D]
    */
   rmsNorm<A extends Act>(x: Tensor<A>, weight: Tensor<'f32'>, eps: number, y?: Tensor<NoInfer<A>>): Tensor<A>
 
@@ -160,7 +163,7 @@ export interface Ops {
   /**
    * u = x * silu(z); y = u * rsqrt(mean(u^2) + eps) * weight, the mean over each of `groups` equal parts of a row.
    *
-   * x[T,D] z[T,D] weight[D] -> y[T,D]
+   * view x[T,D] view z[T,D] weight[D] -> y[T,D]
    */
   gatedRmsNorm<A extends Act>(x: Tensor<A>, z: Tensor<NoInfer<A>>, weight: Tensor<'f32'>, groups: number, eps: number, y?: Tensor<NoInfer<A>>): Tensor<A>
 
@@ -174,14 +177,14 @@ export interface Ops {
   /**
    * y = silu(gate) * up.
    *
-   * gate[T,D] up[T,D] -> y[T,D]
+   * view gate[T,D] view up[T,D] -> y[T,D]
    */
   siluMul<A extends Act>(gate: Tensor<A>, up: Tensor<NoInfer<A>>, y?: Tensor<NoInfer<A>>): Tensor<A>
 
   /**
    * y = scale * x weight^T + bias, accumulated in f32.
    *
-   * x[M,K] weight[N,K] scale?[1] bias?[N] -> y[M,N]
+   * view x[M,K] weight[N,K] scale?[1] bias?[N] -> y[M,N]
    */
   linear<A extends Act, To extends Act>(x: Tensor<A>, weight: Tensor<Real>, scale: Tensor<'f32'> | undefined, bias: Tensor<'f32'> | undefined, to: To, y?: Tensor<NoInfer<To>>): Tensor<To>
 
@@ -195,14 +198,14 @@ export interface Ops {
   /**
    * y = max |x|, NaN elements passed over.
    *
-   * x[T,D] -> y[1]
+   * view x[T,D] -> y[1]
    */
   amax<A extends Act>(x: Tensor<A>, y?: Tensor<'f32'>): Tensor<'f32'>
 
   /**
    * y[t] = max |x[t]|, NaN elements passed over.
    *
-   * x[T,D] -> y[T]
+   * view x[T,D] -> y[T]
    */
   rowAmax<A extends Act>(x: Tensor<A>, y?: Tensor<'f32'>): Tensor<'f32'>
 
@@ -210,7 +213,7 @@ export interface Ops {
    * s = max(to) / amax, 1 where amax is 0 or not finite, at most the largest float; y = x * s, saturated; scale =
    * 1 / s. R is 1 or T, a scale for each row.
    *
-   * x[T,D] amax[R] -> y[T,D] scale[R]
+   * view x[T,D] amax[R] -> y[T,D] scale[R]
    */
   quantize<A extends Act, To extends Fp8>(x: Tensor<A>, amax: Tensor<'f32'>, to: To, y?: Tensor<NoInfer<To>>, scale?: Tensor<'f32'>): [Tensor<To>, Tensor<'f32'>]
 
@@ -225,14 +228,14 @@ export interface Ops {
    * y[t] = silu(bias + sum over w of weight[w] * x[t - (W-1) + w]); rows before a sequence's first come from
    * state, which then holds its last W-1 rows of x, oldest first.
    *
-   * x[T,D] weight[W,D] bias?[D] offsets[S+1] past[S] slots[S] mut state[Slots,W-1,D] -> y[T,D]
+   * view x[T,D] weight[W,D] bias?[D] offsets[S+1] past[S] slots[S] mut state[Slots,W-1,D] -> y[T,D]
    */
   causalConv1d<A extends Act>(x: Tensor<A>, weight: Tensor<'f32'>, bias: Tensor<'f32'> | undefined, offsets: Tensor<'i32'>, past: Tensor<'i32'>, slots: Tensor<'i32'>, state: Tensor<NoInfer<A>>, y?: Tensor<NoInfer<A>>): Tensor<A>
 
   /**
    * causal_conv1d of one token for every sequence.
    *
-   * x[S,D] weight[W,D] bias?[D] past[S] slots[S] mut state[Slots,W-1,D] -> y[S,D]
+   * view x[S,D] weight[W,D] bias?[D] past[S] slots[S] mut state[Slots,W-1,D] -> y[S,D]
    */
   causalConv1dStep<A extends Act>(x: Tensor<A>, weight: Tensor<'f32'>, bias: Tensor<'f32'> | undefined, past: Tensor<'i32'>, slots: Tensor<'i32'>, state: Tensor<NoInfer<A>>, y?: Tensor<NoInfer<A>>): Tensor<A>
 
@@ -240,22 +243,23 @@ export interface Ops {
    * Mamba-2 over whole sequences, in chunks: d = clamp(softplus(dt + dt_bias), dt_min, dt_max); state = exp(d A)
    * state + d x B^T; y = state C + D x. Head h uses group h / (H/G).
    *
-   * x[T,H,P] dt[T,H] A[H] B[T,G,N] C[T,G,N] D[H] dtBias[H] offsets[S+1] past[S] slots[S] mut state[Slots,H,P,N] ->
-   * y[T,H,P]
+   * view x[T,H,P] view dt[T,H] A[H] view B[T,G,N] view C[T,G,N] D[H] dtBias[H] offsets[S+1] past[S] slots[S] mut
+   * state[Slots,H,P,N] -> y[T,H,P]
    */
   ssmScan<A extends Act>(x: Tensor<A>, dt: Tensor<NoInfer<A>>, A: Tensor<'f32'>, B: Tensor<NoInfer<A>>, C: Tensor<NoInfer<A>>, D: Tensor<'f32'>, dtBias: Tensor<'f32'>, dtMin: number, dtMax: number, chunk: number, offsets: Tensor<'i32'>, past: Tensor<'i32'>, slots: Tensor<'i32'>, state: Tensor<'f32'>, y?: Tensor<NoInfer<A>>): Tensor<A>
 
   /**
    * ssm_scan of one token for every sequence, as the plain recurrence.
    *
-   * x[S,H,P] dt[S,H] A[H] B[S,G,N] C[S,G,N] D[H] dtBias[H] past[S] slots[S] mut state[Slots,H,P,N] -> y[S,H,P]
+   * view x[S,H,P] view dt[S,H] A[H] view B[S,G,N] view C[S,G,N] D[H] dtBias[H] past[S] slots[S] mut
+   * state[Slots,H,P,N] -> y[S,H,P]
    */
   ssmStep<A extends Act>(x: Tensor<A>, dt: Tensor<NoInfer<A>>, A: Tensor<'f32'>, B: Tensor<NoInfer<A>>, C: Tensor<NoInfer<A>>, D: Tensor<'f32'>, dtBias: Tensor<'f32'>, dtMin: number, dtMax: number, past: Tensor<'i32'>, slots: Tensor<'i32'>, state: Tensor<'f32'>, y?: Tensor<NoInfer<A>>): Tensor<A>
 
   /**
    * Rotates the pairs (i, i + P/2) of every head by position * inv_freq[i], in place.
    *
-   * mut x[T,H,P] invFreq[P/2] offsets[S+1] past[S]
+   * mut view x[T,H,P] invFreq[P/2] offsets[S+1] past[S]
    */
   rope<A extends Act>(x: Tensor<A>, invFreq: Tensor<'f32'>, offsets: Tensor<'i32'>, past: Tensor<'i32'>): void
 
@@ -263,7 +267,7 @@ export interface Ops {
    * Writes the keys and values of the token at position p of sequence s to place p % PageSize of page pages[s, p /
    * PageSize].
    *
-   * k[T,G,P] v[T,G,P] pages[S,MaxPages] offsets[S+1] past[S] mut kCache[Pages,PageSize,G,P] mut
+   * view k[T,G,P] view v[T,G,P] pages[S,MaxPages] offsets[S+1] past[S] mut kCache[Pages,PageSize,G,P] mut
    * vCache[Pages,PageSize,G,P]
    */
   kvAppend<A extends Act>(k: Tensor<A>, v: Tensor<NoInfer<A>>, pages: Tensor<'i32'>, offsets: Tensor<'i32'>, past: Tensor<'i32'>, kCache: Tensor<NoInfer<A>>, vCache: Tensor<NoInfer<A>>): void
@@ -272,7 +276,7 @@ export interface Ops {
    * y = softmax(scale q k^T) v over positions up to the token's own, which kv_append has put in the cache. Query
    * head h uses key head h / (H/G).
    *
-   * q[T,H,P] kCache[Pages,PageSize,G,P] vCache[Pages,PageSize,G,P] pages[S,MaxPages] offsets[S+1] past[S] ->
+   * view q[T,H,P] kCache[Pages,PageSize,G,P] vCache[Pages,PageSize,G,P] pages[S,MaxPages] offsets[S+1] past[S] ->
    * y[T,H,P]
    */
   attention<A extends Act>(q: Tensor<A>, kCache: Tensor<NoInfer<A>>, vCache: Tensor<NoInfer<A>>, pages: Tensor<'i32'>, offsets: Tensor<'i32'>, past: Tensor<'i32'>, scale: number, y?: Tensor<NoInfer<A>>): Tensor<A>

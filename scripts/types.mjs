@@ -21,7 +21,7 @@ function parameter(p, firstAct, mayBeOmitted) {
 }
 
 const dimText = (d) => `${d.symbol ?? ''}${d.op ?? ''}${d.number ?? ''}`
-const shapeText = (p) => `${p.mut ? 'mut ' : ''}${p.name}${p.optional ? '?' : ''}[${p.dims.map(dimText).join(',')}]`
+const shapeText = (p) => `${p.mut ? 'mut ' : ''}${p.view ? 'view ' : ''}${p.name}${p.optional ? '?' : ''}[${p.dims.map(dimText).join(',')}]`
 
 // Lines of at most 110 characters, as comment text.
 function wrap(text) {
@@ -178,7 +178,10 @@ export interface Binding extends Ops {
   readonly ops: readonly OpInfo[]
 }
 
-/** Each op returns at once, its work queued on the device of its tensors. Results may be given, to reuse memory. */
+/**
+ * Each op returns at once, its work queued on the device of its tensors. Results may be given, to reuse memory.
+ * mut: updated in place. view: may be a view whose rows lie apart; all others must be dense.
+ */
 export interface Ops {
 ${addon.ops.map(declaration).join('\n')}}
 `
