@@ -21,7 +21,8 @@ function parameter(p, firstAct, mayBeOmitted) {
 }
 
 const dimText = (d) => `${d.symbol ?? ''}${d.op ?? ''}${d.number ?? ''}`
-const shapeText = (p) => `${p.mut ? 'mut ' : ''}${p.view ? 'view ' : ''}${p.name}${p.optional ? '?' : ''}[${p.dims.map(dimText).join(',')}]`
+const shapeText = (p) =>
+  `${p.mut ? 'mut ' : ''}${p.view ? 'view ' : ''}${p.name}${p.optional ? '?' : ''}[${p.dims.map(dimText).join(',')}]`
 
 // Lines of at most 110 characters, as comment text.
 function wrap(text) {
