@@ -51,7 +51,10 @@ export class JsonFields {
 }
 
 export async function readJson(path: string, signal?: AbortSignal): Promise<JsonFields> {
-  const text = await readFile(path, { encoding: 'utf8', signal })
+  const text = await readFile(path, { encoding: 'utf8', signal }).catch((cause) => {
+    signal?.throwIfAborted()
+    throw new Error(`${path}: cannot be read (${cause.code})`, { cause })
+  })
   let value: unknown
   try {
     value = parseJson(text)

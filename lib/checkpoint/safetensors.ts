@@ -186,8 +186,9 @@ export async function writeSafetensors(
     await writeFile(temporary, [length, padded, ...ordered.map(([, { data }]) => data)], { signal, flush: true })
     await rename(temporary, path)
   } catch (error) {
-    await rm(temporary, { force: true })
-    throw error
+    await rm(temporary, { force: true }).catch(() => {})
+    signal?.throwIfAborted()
+    throw new Error(`${path}: cannot be written (${(error as NodeJS.ErrnoException).code})`, { cause: error })
   }
 }
 

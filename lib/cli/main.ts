@@ -23,6 +23,7 @@ const stop = (exitCode: number) => {
 }
 process.once('SIGINT', () => stop(130)) // the second Ctrl-C ends the process as usual
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (stopped.signal.aborted) return
   if (error.code === 'EPIPE') return stop(141)
   say(`standard output: ${error.message}`)
   stop(1)
