@@ -12,7 +12,7 @@ export interface Batch {
   past: Tensor<'i32'> // [S]
   slots: Tensor<'i32'> // [S]
   pages: Tensor<'i32'> // [S,MaxPages]
-  /** Every sequence has exactly one token, and at least one before it. */
+  /** Every sequence has exactly one token: Mamba-2 layers then step, which costs less than a scan. */
   decode: boolean
 }
 
