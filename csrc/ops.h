@@ -23,4 +23,10 @@ namespace cpu {
 #undef OP
 }  // namespace cpu
 
+namespace cuda {
+#define OP(name, signature, doc) OpFunction<op::name> name;
+#include "ops.def"
+#undef OP
+}  // namespace cuda
+
 }  // namespace nemotron_h

@@ -155,10 +155,8 @@ void kv_append(const Tensor& k, const Tensor& v, const Tensor& pages, const Tens
 
 void attention(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache, const Tensor& pages,
                const Tensor& offsets, const Tensor& past, float scale, const Tensor& y) {
+  check_heads(q, k_cache);
   const int64_t H = q.size(1), P = q.size(2), G = k_cache.size(2);
-  if (G == 0 || H % G != 0)
-    throw std::out_of_range("q has " + std::to_string(H) + " heads, expected a multiple of " +
-                            std::to_string(G) + ", the heads of kCache");
   const Attention attend{q, k_cache, v_cache, pages, y, scale, H / G};
 
   const auto list = sequences(offsets, past, q.size(0));

@@ -47,13 +47,6 @@ void check_indices(const char* name, const Tensor& values, int64_t limit) {
     if (v[i] < 0 || v[i] >= limit) fail(at(name, i), v[i], "0 to " + std::to_string(limit - 1));
 }
 
-void check_scales(const char* name, const Tensor& scales, const char* symbol, int64_t rows) {
-  const int64_t R = scales.size(0);
-  if (R != 1 && R != rows)
-    throw std::out_of_range(std::string(name) + " is [" + std::to_string(R) + "], expected [1] or [" + symbol + "=" +
-                            std::to_string(rows) + "]");
-}
-
 std::vector<Sequence> sequences(const Tensor& offsets, const Tensor& past, int64_t tokens) {
   const int32_t *o = offsets.as<int32_t>(), *p = past.as<int32_t>();
   const int64_t count = past.size(0);

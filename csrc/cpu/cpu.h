@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "checks.h"
 #include "cpu/parallel.h"
 #include "cpu/simd/simd.h"
 #include "tensor.h"
@@ -54,9 +55,6 @@ inline void finish_row(const Tensor& t, int64_t i, const float* values) {
 
 // Throws "ids[3] is 999, expected 0 to 95" unless 0 <= values[i] < limit for all.
 void check_indices(const char* name, const Tensor& values, int64_t limit);
-
-// Throws "xScale is [3], expected [1] or [M=4]" unless there is one scale, or one for each of `rows`.
-void check_scales(const char* name, const Tensor& scales, const char* symbol, int64_t rows);
 
 // The sequences of a packed batch, checked: offsets rise from 0 to T, past >= 0, slots lie in the pool and
 // no two sequences share one.

@@ -94,9 +94,7 @@ void log_probs(const Tensor& logits, const Tensor& ids, const Tensor& y) {
 
 void top_log_probs(const Tensor& logits, int64_t count, const Tensor& ids, const Tensor& values) {
   const int64_t V = logits.size(1);
-  if (count > V)
-    throw std::out_of_range("count is " + std::to_string(count) +
-                            ", expected at most V=" + std::to_string(V));
+  check_count(count, V);
   parallel_for(logits.size(0), grain(V), [&](int64_t begin, int64_t end) {
     for (int64_t s = begin; s < end; ++s) {
       const float* row = logits.row<float>(s);

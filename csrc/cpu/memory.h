@@ -1,34 +1,26 @@
-// The CPU's memory: blocks are kept when they come back and given out again, so that a decode loop, or a
-// layer after the first, touches no new pages.
+// The machine's memory as tensors have it: aligned, large blocks in large pages, and no more than there is.
 #pragma once
 
-#include <functional>
-#include <map>
-#include <memory>
-#include <vector>
-
-#include "device.h"
+#include "pool.h"
+#include "queue.h"
 
 namespace nemotron_h::cpu {
 
-class Pool : public std::enable_shared_from_this<Pool> {
+class HostMemory final : public Source {
  public:
-  ~Pool();
-  std::shared_ptr<void> allocate(size_t bytes);
-  MemoryInfo info() const;
-  void release_cached();
+  explicit HostMemory(Queue& queue) : queue_(&queue) {}
 
-  std::function<void(void*)> release;  // gives a block back to the system, after the work that still uses it
+  void* take(size_t bytes) override;
+  void give_back(void* block, size_t bytes) override;
+  void settle() override { queue_->drain(); }
+  size_t available() const override;
+
+  // The queue is gone: nothing runs any more, and tensors may still be alive.
+  void detach() { queue_ = nullptr; }
 
  private:
-  void take_back(void* block, size_t capacity);
-  size_t room() const;  // bytes that a tensor can still have
-
-  // Enough for the activations of a prefill chunk; what exceeds it goes back to the system at once.
-  static constexpr size_t kMaxCached = size_t{256} << 20;
-
-  std::map<size_t, std::vector<void*>> blocks_;  // by capacity
-  size_t used_ = 0, cached_ = 0;
+  Queue* queue_;
+  size_t taken_ = 0;
 };
 
 }  // namespace nemotron_h::cpu

@@ -48,9 +48,7 @@ void add_rms_norm(const Tensor& residual, const Tensor& x, const Tensor& weight,
 void gated_rms_norm(const Tensor& x, const Tensor& z, const Tensor& weight, int64_t groups, float eps,
                     const Tensor& y) {
   const int64_t D = x.size(1);
-  if (groups < 1 || D % groups != 0)
-    throw std::out_of_range("groups is " + std::to_string(groups) +
-                            ", expected a divisor of D=" + std::to_string(D));
+  check_groups(groups, D);
   const int64_t size = D / groups;
   parallel_for(x.size(0), grain(D), [&](int64_t begin, int64_t end) {
     const Scratch a(D), b(D), out(D);

@@ -60,6 +60,18 @@ void quantize(const Tensor& x, const Tensor& amax, DType to, const Tensor& y, co
   scale_rows(x, scales, R == 1, y);
 }
 
+void quantize_transpose(const Tensor& x, const Tensor& amax, DType to, const Tensor& y, const Tensor& transposed,
+                        const Tensor& scale) {
+  quantize(x, amax, to, y, scale);
+  const int64_t T = x.size(0), D = x.size(1), kTile = 64;
+  parallel_for(D, grain(T), [&](int64_t begin, int64_t end) {
+    // In tiles of a cache line a row.
+    for (int64_t t0 = 0; t0 < T; t0 += kTile)
+      for (int64_t d = begin; d < end; ++d)
+        for (int64_t t = t0; t < std::min(t0 + kTile, T); ++t) transposed.row<uint8_t>(d)[t] = y.row<uint8_t>(t)[d];
+  });
+}
+
 void dequantize(const Tensor& x, const Tensor& scale, DType, const Tensor& y) {
   check_scales("scale", scale, "T", x.size(0));
   scale_rows(x, scale.as<float>(), scale.size(0) == 1, y);

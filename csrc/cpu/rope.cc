@@ -11,8 +11,7 @@ namespace nemotron_h::cpu {
 
 void rope(const Tensor& x, const Tensor& inv_freq, const Tensor& offsets, const Tensor& past) {
   const int64_t H = x.size(1), P = x.size(2), pairs = P / 2;
-  if (P % 2 != 0)
-    throw std::out_of_range("x has heads of " + std::to_string(P) + " elements, expected an even number");
+  check_rotation(x);
   const float* frequency = inv_freq.as<float>();
 
   for (const Sequence& s : sequences(offsets, past, x.size(0))) {

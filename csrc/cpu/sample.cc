@@ -82,8 +82,7 @@ int64_t sample_row(const float* logits, int64_t V, const Choice& choice, double 
 void sample(const Tensor& logits, const Tensor& temperature, const Tensor& top_k, const Tensor& top_p,
             const Tensor& min_p, const Tensor& seed, const Tensor& step, const Tensor& ids) {
   const int64_t S = logits.size(0), V = logits.size(1);
-  if (S > 0 && V == 0)
-    throw std::out_of_range("logits is [" + std::to_string(S) + ",0], expected at least one token a row");
+  check_vocabulary(S, V);
   check_parameter<float>("temperature", temperature, "a finite number, at least 0",
                          [](float value) { return value >= 0 && std::isfinite(value); });
   check_parameter<int32_t>("topK", top_k, "at least 0", [](int32_t value) { return value >= 0; });

@@ -20,14 +20,4 @@ inline float step_size(float dt, float bias, float min, float max) {
   return std::min(std::max(softplus, min), max);
 }
 
-// What the signature cannot say of x [T,H,P], B [T,G,N] and the range of the step.
-inline void check_ssm(const Tensor& x, const Tensor& B, float dt_min, float dt_max) {
-  const int64_t H = x.size(1), G = B.size(1);
-  if (G == 0 ? H != 0 : H % G != 0)
-    throw std::out_of_range("G is " + std::to_string(G) + ", expected a divisor of H=" + std::to_string(H));
-  if (!(dt_min <= dt_max))
-    throw std::out_of_range("dtMin is " + std::to_string(dt_min) +
-                            ", expected at most dtMax=" + std::to_string(dt_max));
-}
-
 }  // namespace nemotron_h::cpu

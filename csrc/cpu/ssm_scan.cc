@@ -116,8 +116,7 @@ void ssm_scan(const Tensor& x, const Tensor& dt, const Tensor& A, const Tensor& 
               const Tensor& offsets, const Tensor& past, const Tensor& slots, const Tensor& state,
               const Tensor& y) {
   check_ssm(x, B, dt_min, dt_max);
-  if (chunk_size < 1)
-    throw std::out_of_range("chunk is " + std::to_string(chunk_size) + ", expected at least 1");
+  check_chunk(chunk_size);
   const int64_t H = x.size(1), P = x.size(2), G = B.size(1), N = B.size(2);
 
   const auto scan = [&](const Chunk& chunk, int64_t slot) {

@@ -1,18 +1,20 @@
-#include "cpu/queue.h"
+#include "cpu/cpu_device.h"
 
 #include <malloc.h>
 
-#include <cstdlib>
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
+#include "cpu/memory.h"
 #include "cpu/parallel.h"
 #include "cpu/simd/simd.h"
 
 namespace nemotron_h::cpu {
 namespace {
 
-constexpr const char* kFree = "free";
+// Enough for the activations of a prefill chunk.
+constexpr size_t kMaxCached = size_t{256} << 20;
 constexpr int64_t kCopyElements = 1 << 16;  // a piece of a copy; less is not worth another thread
 
 void convert(DType from, const void* x, DType to, void* y, int64_t n) {
@@ -40,59 +42,23 @@ void for_rows(const Tensor& t, DType host_dtype, Row&& row) {
 
 }  // namespace
 
-CpuDevice::CpuDevice() : thread_([this] { run(); }) {
-  pool_->release = [this](void* block) { submit(kFree, [block] { std::free(block); }); };
-}
+CpuDevice::CpuDevice(std::unique_ptr<Queue> queue)
+    : Device(Backend::cpu, "cpu", std::make_unique<HostMemory>(*queue), kMaxCached), queue_(std::move(queue)) {}
 
 CpuDevice::~CpuDevice() {
-  pool_->release = std::free;  // tensors may outlive the device; nothing runs any more
-  std::deque<Job> dropped;
-  {
-    const std::lock_guard lock(mutex_);
-    stopping_ = true;
-    dropped.swap(jobs_);
-  }
-  wake_.notify_one();
-  thread_.join();
-  for (const Job& job : dropped)
-    if (job.op == kFree) job.work();
-}
-
-void CpuDevice::submit(const char* op, std::function<void()> work) {
-  {
-    const std::lock_guard lock(mutex_);
-    jobs_.push_back({op, std::move(work)});
-  }
-  wake_.notify_one();
+  queue_->stop();
+  static_cast<HostMemory&>(pool().source()).detach();
 }
 
 void CpuDevice::release_cached() {
-  pool_->release_cached();
+  Device::release_cached();
 #ifdef __GLIBC__
-  submit("free", [] { ::malloc_trim(0); });  // glibc keeps freed blocks of up to 32 MiB
+  queue_->submit("free", [] { ::malloc_trim(0); });  // glibc keeps freed blocks of up to 32 MiB
 #endif
 }
 
-void CpuDevice::run() {
-  for (;;) {
-    Job job;
-    {
-      std::unique_lock lock(mutex_);
-      wake_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
-      if (stopping_) return;
-      job = std::move(jobs_.front());
-      jobs_.pop_front();
-    }
-    try {
-      job.work();
-    } catch (const std::exception& e) {
-      if (error_.empty()) error_ = std::string(job.op) + ": " + e.what();
-    }
-  }
-}
-
 void CpuDevice::upload(std::shared_ptr<const void> source, DType as, Tensor to) {
-  submit("upload", [source = std::move(source), as, to = to.borrowed()] {
+  queue_->submit("upload", [source = std::move(source), as, to = to.borrowed()] {
     for_rows(to, as, [&](size_t host_offset, std::byte* row, int64_t n) {
       convert(as, static_cast<const std::byte*>(source.get()) + host_offset, to.dtype, row, n);
     });
@@ -100,11 +66,11 @@ void CpuDevice::upload(std::shared_ptr<const void> source, DType as, Tensor to) 
 }
 
 void CpuDevice::read(Tensor from, DType as, void* host, Done done) {
-  submit("read", [this, from = from.borrowed(), as, host, done = std::move(done)] {
+  queue_->submit("read", [this, from = from.borrowed(), as, host, done = std::move(done)] {
     for_rows(from, as, [&](size_t host_offset, std::byte* row, int64_t n) {
       convert(from.dtype, row, as, static_cast<std::byte*>(host) + host_offset, n);
     });
-    done(std::exchange(error_, {}));
+    done(queue_->take_error());
   });
 }
 

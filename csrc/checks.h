@@ -1,0 +1,57 @@
+// What a signature cannot say of its arguments: relations between sizes and ranges of scalars, checked by the op on
+// every device alike. What is wrong throws std::out_of_range; the queue puts the op's name before it.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+#include "tensor.h"
+
+namespace nemotron_h {
+
+inline void expect(bool ok, const std::string& found, const std::string& expected) {
+  if (!ok) throw std::out_of_range(found + ", expected " + expected);
+}
+
+// One scale, or one for each of `rows`.
+inline void check_scales(const char* name, const Tensor& scales, const char* symbol, int64_t rows) {
+  const int64_t R = scales.size(0);
+  expect(R == 1 || R == rows, std::string(name) + " is [" + std::to_string(R) + "]",
+         std::string("[1] or [") + symbol + "=" + std::to_string(rows) + "]");
+}
+
+// gated_rms_norm: groups of a row of D.
+inline void check_groups(int64_t groups, int64_t D) {
+  expect(groups >= 1 && D % groups == 0, "groups is " + std::to_string(groups),
+         "a divisor of D=" + std::to_string(D));
+}
+
+// x [T,H,P] and B [T,G,N] of a Mamba-2 layer, and the range of its step.
+inline void check_ssm(const Tensor& x, const Tensor& B, float dt_min, float dt_max) {
+  const int64_t H = x.size(1), G = B.size(1);
+  expect(G == 0 ? H == 0 : H % G == 0, "G is " + std::to_string(G), "a divisor of H=" + std::to_string(H));
+  expect(dt_min <= dt_max, "dtMin is " + std::to_string(dt_min), "at most dtMax=" + std::to_string(dt_max));
+}
+inline void check_chunk(int64_t chunk) { expect(chunk >= 1, "chunk is " + std::to_string(chunk), "at least 1"); }
+
+// x [T,H,P] is rotated in pairs.
+inline void check_rotation(const Tensor& x) {
+  expect(x.size(2) % 2 == 0, "x has heads of " + std::to_string(x.size(2)) + " elements", "an even number");
+}
+
+// The heads of q [T,H,P] and of a cache [Pages,PageSize,G,P].
+inline void check_heads(const Tensor& q, const Tensor& k_cache) {
+  const int64_t H = q.size(1), G = k_cache.size(2);
+  expect(G != 0 && H % G == 0, "q has " + std::to_string(H) + " heads",
+         "a multiple of " + std::to_string(G) + ", the heads of kCache");
+}
+
+// logits [S,V] of which `count` are asked for.
+inline void check_count(int64_t count, int64_t V) {
+  expect(count <= V, "count is " + std::to_string(count), "at most V=" + std::to_string(V));
+}
+inline void check_vocabulary(int64_t S, int64_t V) {
+  expect(S == 0 || V > 0, "logits is [" + std::to_string(S) + ",0]", "at least one token a row");
+}
+
+}  // namespace nemotron_h
