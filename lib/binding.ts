@@ -3,8 +3,10 @@
  *
  * - NEMOTRON_H_THREADS: threads inside a CPU op (the number of cores)
  * - NEMOTRON_H_SIMD: portable, avx2 or avx512 (the best the processor has)
+ * - NEMOTRON_H_ADDON: the path of another build of the addon, as the tests of the GPU emulator have one
  */
 import { createRequire } from 'node:module'
+import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Binding, BuildInfo } from '../binding.js'
 
@@ -12,7 +14,9 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 
 function loadAddon(): Binding {
   try {
-    return createRequire(import.meta.url)('node-gyp-build')(root) as Binding
+    const require = createRequire(import.meta.url)
+    const { NEMOTRON_H_ADDON } = process.env
+    return NEMOTRON_H_ADDON ? require(resolve(NEMOTRON_H_ADDON)) : require('node-gyp-build')(root)
   } catch (error) {
     throw new Error(explain(error as Error), { cause: error })
   }

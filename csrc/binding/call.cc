@@ -77,7 +77,7 @@ void Call::take_tensor(const Param& p, const Napi::Value& value) {
   if (object->disposed()) throw Napi::Error::New(env_, camel(name_) + ": " + camel(p.name) + " is disposed");
   const Tensor& t = object->tensor;
   if (!device_) device_ = t.device;
-  if (t.device != device_) fail<Napi::TypeError>(p, std::string("on ") + t.device->name(), std::string("a tensor on ") + device_->name());
+  if (t.device != device_) fail<Napi::TypeError>(p, "on " + t.device->name, "a tensor on " + device_->name);
   check_dtype(p, t);
   check_shape(p, t);
   if (!p.view && !t.dense()) fail<Napi::RangeError>(p, "a view whose rows lie apart", "a dense tensor");

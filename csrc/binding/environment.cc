@@ -1,7 +1,11 @@
 #include "binding/environment.h"
 
+#include <charconv>
+#include <optional>
+
+#include "binding/graph.h"
 #include "binding/tensor.h"
-#include "cpu/queue.h"
+#include "cpu/cpu_device.h"
 #include "cuda/devices.h"
 
 namespace nemotron_h::binding {
@@ -11,12 +15,31 @@ struct Environment::Finished {
   std::string error;
 };
 
+namespace {
+
+// 'cuda' is 'cuda:0'; nothing for what does not name a GPU.
+std::optional<int> gpu_index(std::string_view name) {
+  const std::string_view kind = cuda::kName;
+  if (!name.starts_with(kind)) return {};
+  if (name == kind) return 0;
+  if (name[kind.size()] != ':') return {};
+  const std::string_view digits = name.substr(kind.size() + 1);
+  int index = 0;
+  const auto [end, error] = std::from_chars(digits.begin(), digits.end(), index);
+  return error == std::errc() && end == digits.end() && index >= 0 ? std::optional(index) : std::nullopt;
+}
+
+}  // namespace
+
 Environment::Environment(Napi::Env env) : env_(env), cpu_(std::make_unique<cpu::CpuDevice>()) {
   finished_ = Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}),
                                             "nemotron-h read", 0, 1);
   finished_.Unref(env);  // held only while a read is under way
   // Registered after the function above, so it runs before that closes: from here on no thread calls it.
-  env.AddCleanupHook([this] { cpu_.reset(); });
+  env.AddCleanupHook([this] {
+    cpu_.reset();
+    gpus_.clear();
+  });
 }
 
 Environment::~Environment() {
@@ -26,15 +49,22 @@ Environment::~Environment() {
 Device& Environment::device(const Napi::Value& name) {
   if (name.IsUndefined()) return *cpu_;
   const std::string text = name.IsString() ? name.As<Napi::String>().Utf8Value() : describe(name);
-  if (text == cpu_->name()) return *cpu_;
-  if (text == "cuda" || text.starts_with("cuda:")) {
-    constexpr auto kReason = cuda::kBuilt ? "the CUDA backend has no ops in this version" : "built without CUDA";
-    throw Napi::Error::New(env_, "device " + text + ": " + kReason);
+  if (text == cpu_->name) return *cpu_;
+  const auto index = gpu_index(text);
+  if (!index) {
+    const std::string gpu = cuda::kName;
+    throw Napi::TypeError::New(env_, "device is " + describe(name) + ", expected cpu, " + gpu + " or " + gpu + ":N");
   }
-  throw Napi::TypeError::New(env_, "device is " + text + ", expected cpu or cuda");
+  if constexpr (cuda::kBuilt) {
+    std::unique_ptr<Device>& device = gpus_[*index];
+    if (!device) device = cuda::open(*index);
+    return *device;
+  }
+  throw Napi::Error::New(env_, "device " + text + ": built without CUDA");
 }
 
 Napi::Value Environment::read(const Tensor& tensor, bool raw) {
+  refuse_in_capture(*tensor.device, raw ? "readBytes" : "read");
   const bool is_float = tensor.dtype != DType::i32 && tensor.dtype != DType::u8;
   const DType as = is_float && !raw ? DType::f32 : tensor.dtype;
   const char* type = raw || as == DType::u8 ? "Uint8Array" : as == DType::i32 ? "Int32Array" : "Float32Array";

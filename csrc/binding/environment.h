@@ -2,6 +2,7 @@
 // and the reads it waits for. Nothing of the addon is global, so every worker_thread can load it.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <unordered_set>
@@ -26,14 +27,14 @@ class Environment {
   ~Environment();
   static Environment& of(Napi::Env env) { return *env.GetInstanceData<Environment>(); }
 
-  // The device called `name`; throws where there is none.
+  // The device called `name`, the CPU for undefined; throws where there is none. GPUs are opened when first named.
   Device& device(const Napi::Value& name);
   Device& cpu() { return *cpu_; }
 
   // Queues a copy of `tensor` to a new typed array; the promise resolves with it. raw: the bytes as stored.
   Napi::Value read(const Tensor& tensor, bool raw);
 
-  Napi::FunctionReference tensor_constructor;
+  Napi::FunctionReference tensor_constructor, graph_constructor;
   const Tensor* wrapping = nullptr;  // set while C++ itself constructs a Tensor object
 
   // The tensors made since each open scope began, innermost scope last.
@@ -45,6 +46,7 @@ class Environment {
 
   Napi::Env env_;
   std::unique_ptr<Device> cpu_;
+  std::map<int, std::unique_ptr<Device>> gpus_;  // by index
   Napi::ThreadSafeFunction finished_;
   std::unordered_set<PendingRead*> pending_;
 };

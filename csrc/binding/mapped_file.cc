@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "binding/graph.h"
 #include "binding/tensor.h"
 
 namespace nemotron_h::binding {
@@ -79,7 +80,9 @@ Napi::Value MappedFile::tensor(const Napi::CallbackInfo& info) {
     throw Napi::RangeError::New(info.Env(), "MappedFile: start is " + describe(info[0]) + ", expected an integer at which " +
                                                 shape_text(shaped) + " of " + std::string(name_of(dtype)) + " lies within the file's " +
                                                 std::to_string(mapping_->bytes) + " bytes");
-  const Tensor t = make_tensor(Environment::of(info.Env()).device(info[3]), shaped);
+  Device& device = Environment::of(info.Env()).device(info[3]);
+  refuse_in_capture(device, "MappedFile");
+  const Tensor t = make_tensor(device, shaped);
   auto part = std::make_shared<Part>(Part{mapping_, static_cast<size_t>(start), shaped.bytes()});
   t.device->upload({part, mapping_->data + part->start}, dtype, t);
   return TensorObject::wrap(info.Env(), t);

@@ -4,14 +4,24 @@
 #include <span>
 
 #include "binding/call.h"
+#include "binding/graph.h"
 #include "binding/mapped_file.h"
+#include "binding/simt.h"
 #include "binding/tensor.h"
 #include "cpu/parallel.h"
 #include "cpu/simd/simd.h"
 #include "cuda/devices.h"
 #include "ops.h"
 
-namespace nemotron_h::binding {
+namespace nemotron_h {
+
+namespace cuda {  // until all are written
+#define OP(name, signature, doc) __attribute__((weak)) OpFunction<op::name> name;
+#include "ops.def"
+#undef OP
+}  // namespace cuda
+
+namespace binding {
 
 std::string describe(const Napi::Value& value) {
   switch (value.Type()) {
@@ -96,16 +106,33 @@ Napi::Object describe_op(Napi::Env env, const char* name, const char* doc, const
 }
 
 template <class Op>
-void bind_op(Napi::Object exports, Napi::Array table, OpFunction<Op>* on_cpu) {
+void bind_op(Napi::Object exports, Napi::Array table, OpFunction<Op>* on_cpu, OpFunction<Op>* on_cuda) {
   // Never destroyed: queued work names it, also while the process exits.
   static const std::string& kName = *new std::string(camel(Op::name));
   table.Set(table.Length(), describe_op(exports.Env(), Op::name, Op::doc, Op::signature));
-  exports.Set(kName, Napi::Function::New(exports.Env(), [on_cpu](const Napi::CallbackInfo& info) -> Napi::Value {
+  exports.Set(kName, Napi::Function::New(exports.Env(), [on_cpu, on_cuda](const Napi::CallbackInfo& info) -> Napi::Value {
     Call call(Op::name, Op::signature, info);
-    for (Value& v : call.values) v.tensor = v.tensor.borrowed();
-    call.device().submit(kName.c_str(), [on_cpu, values = std::move(call.values)] { call_op(on_cpu, values); });
+    Device& device = call.device();
+    for (Value& v : call.values) {
+      device.keep(v.tensor);
+      v.tensor = v.tensor.borrowed();
+    }
+    const auto function = device.backend == Backend::cuda ? on_cuda : on_cpu;
+    device.submit(kName.c_str(), [function, values = std::move(call.values)] {
+      if (!function) throw std::runtime_error("not written yet");
+      call_op(function, values);
+    });
     return call.results();
   }, kName));
+}
+
+// The names that a device can be opened by, as far as can be told without.
+Napi::Value devices(const Napi::CallbackInfo& info) {
+  auto names = Napi::Array::New(info.Env());
+  names.Set(uint32_t{0}, Environment::of(info.Env()).cpu().name);
+  if constexpr (cuda::kBuilt)
+    for (const int index : cuda::usable()) names.Set(names.Length(), std::string(cuda::kName) + ":" + std::to_string(index));
+  return names;
 }
 
 Napi::Value memory(const Napi::CallbackInfo& info) {
@@ -168,21 +195,33 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Environment(env));
   TensorObject::define(env, exports);
   MappedFile::define(env, exports);
+  GraphObject::define(env, exports);
+  exports.Set("devices", Napi::Function::New<devices>(env, "devices"));
   exports.Set("memory", Napi::Function::New<memory>(env, "memory"));
   exports.Set("releaseCached", Napi::Function::New<release_cached>(env, "releaseCached"));
   exports.Set("setThreads", Napi::Function::New<set_threads>(env, "setThreads"));
   exports.Set("useSimd", Napi::Function::New<use_simd>(env, "useSimd"));
   exports.Set("buildInfo", Napi::Function::New<build_info>(env, "buildInfo"));
   exports.Set("gpus", Napi::Function::New<gpus>(env, "gpus"));
+#ifdef NEMOTRON_H_SIMT
+  exports.Set("simt", simt_object(env));
+#endif
   auto table = Napi::Array::New(env);
   exports.Set("ops", table);
-#define OP(name, signature, doc) bind_op<op::name>(exports, table, cpu::name);
+  if constexpr (cuda::kBuilt) {
+#define OP(name, signature, doc) bind_op<op::name>(exports, table, cpu::name, cuda::name);
 #include "ops.def"
 #undef OP
+  } else {
+#define OP(name, signature, doc) bind_op<op::name>(exports, table, cpu::name, nullptr);
+#include "ops.def"
+#undef OP
+  }
   return exports;
 }
 
 NODE_API_MODULE(nemotron_h, init)
 
 }  // namespace
-}  // namespace nemotron_h::binding
+}  // namespace binding
+}  // namespace nemotron_h

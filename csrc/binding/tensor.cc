@@ -6,15 +6,12 @@
 #include <random>
 #include <utility>
 
+#include "binding/graph.h"
+
 namespace nemotron_h::binding {
 namespace {
 
-// Random for every load of the addon, so that an object of another copy is refused, not reinterpreted.
-const napi_type_tag kTag = [] {
-  std::random_device random;
-  const auto word = [&] { return uint64_t{random()} << 32 | random(); };
-  return napi_type_tag{word(), word()};
-}();
+const napi_type_tag kTag = random_tag();
 
 // Host memory that stays valid and unchanged until the device has read it.
 std::shared_ptr<const void> copy_of(const void* data, size_t bytes) {
@@ -46,6 +43,7 @@ DType source_dtype(const Napi::TypedArray& array, const Tensor& tensor, const ch
 
 void upload(const Napi::TypedArray& array, const Tensor& tensor, const char* function) {
   const DType as = source_dtype(array, tensor, function);
+  refuse_in_capture(*tensor.device, function);
   const void* data = array.As<Napi::Uint8Array>().Data();  // not through its buffer, which may be a SharedArrayBuffer
   tensor.device->upload(copy_of(data, array.ByteLength()), as, tensor);
 }
@@ -56,7 +54,9 @@ Napi::Value tensor_from_data(const Napi::CallbackInfo& info) {
   const DType dtype = dtype_argument(info[1], "tensor");
   const Tensor shaped = shape_argument(info[2], dtype, "tensor");
   source_dtype(info[0].As<Napi::TypedArray>(), shaped, "tensor");  // before anything is allocated
-  const Tensor t = make_tensor(Environment::of(info.Env()).device(info[3]), shaped);
+  Device& device = Environment::of(info.Env()).device(info[3]);
+  refuse_in_capture(device, "tensor");
+  const Tensor t = make_tensor(device, shaped);
   upload(info[0].As<Napi::TypedArray>(), t, "tensor");
   return TensorObject::wrap(info.Env(), t);
 }
@@ -101,6 +101,12 @@ std::shared_ptr<void> offset(const Tensor& t, int64_t elements) {
 }
 
 }  // namespace
+
+napi_type_tag random_tag() {
+  std::random_device random;
+  const auto word = [&] { return uint64_t{random()} << 32 | random(); };
+  return {word(), word()};
+}
 
 std::string shape_text(const Tensor& t) {
   std::string s = "[";
@@ -242,7 +248,7 @@ Napi::Value TensorObject::get_bytes(Napi::Env env) const {
 }
 
 Napi::Value TensorObject::get_device(Napi::Env env) const {
-  return Napi::String::New(env, tensor.device->name());
+  return Napi::String::New(env, tensor.device->name);
 }
 
 Napi::Value TensorObject::get_disposed(Napi::Env env) const { return Napi::Boolean::New(env, disposed()); }

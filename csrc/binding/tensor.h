@@ -56,6 +56,9 @@ bool countable(const Tensor& shaped);
 // An uninitialised tensor like `shaped`, on `device`.
 Tensor make_tensor(Device& device, Tensor shaped);
 
+// For the objects of a class. Random for every load of the addon, so that one of another copy is refused, not reinterpreted.
+napi_type_tag random_tag();
+
 // "[2,3]"
 std::string shape_text(const Tensor& tensor);
 

@@ -1,13 +1,23 @@
-// Which GPUs there are, told without throwing: on a machine without one, that is the answer.
+// Which GPUs there are, told without throwing: on a machine without one, that is the answer. And one of them, to use.
 #pragma once
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <vector>
+
+#include "device.h"
 
 namespace nemotron_h::cuda {
 
 // Whether a toolkit was there to build with. Where not, this header is all there is of this folder.
 inline constexpr bool kBuilt = sizeof NEMOTRON_H_CUDA_VERSION > 1;
+
+// What the devices are called: 'cuda:0', 'cuda:1'; those of csrc/simt have a name of their own.
+#ifdef NEMOTRON_H_SIMT
+inline constexpr const char* kName = "simt";
+#else
+inline constexpr const char* kName = "cuda";
+#endif
 
 struct GpuInfo {
   std::string name;
@@ -26,5 +36,11 @@ struct Gpus {
 
 // Makes a context on every GPU, as only that tells its free memory.
 Gpus gpus();
+
+// Indices that open() is likely to take: of GPUs new enough, whatever else keeps them from being used.
+std::vector<int> usable();
+
+// The GPU of that index. Throws, saying what is missing: a driver, the GPU, its compute capability.
+std::unique_ptr<Device> open(int index);
 
 }  // namespace nemotron_h::cuda

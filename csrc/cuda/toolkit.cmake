@@ -33,6 +33,18 @@ if(nvcc_version VERSION_LESS 12.4)
   return()
 endif()
 
+# The runtime's header: the emulator needs it, and the C++ files of csrc/cuda.
+execute_process(COMMAND ${NEMOTRON_H_NVCC} --dryrun -x cu -E ${CMAKE_CURRENT_LIST_FILE} ERROR_VARIABLE nvcc_plan
+                OUTPUT_QUIET)
+string(REGEX MATCH "TOP=([^\r\n]+)" top "${nvcc_plan}")
+get_filename_component(toolkit_root "${CMAKE_MATCH_1}" REALPATH)
+find_path(NEMOTRON_H_CUDA_INCLUDE cuda_runtime_api.h REQUIRED
+          HINTS ${toolkit_root}/include ${toolkit_root}/targets/x86_64-linux/include)
+if(NEMOTRON_H_SIMT)
+  set(NEMOTRON_H_CUDA_VERSION ${nvcc_version})
+  return()
+endif()
+
 # nvcc refuses C++ compilers newer than it knows.
 set(trial ${CMAKE_BINARY_DIR}/CMakeFiles/nemotron_h_cuda.cu)
 file(WRITE ${trial} "#include <string>\n")
@@ -55,6 +67,9 @@ set(CMAKE_CUDA_COMPILER ${NEMOTRON_H_NVCC})
 set(CMAKE_CUDA_HOST_COMPILER ${CMAKE_CXX_COMPILER})
 set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
 enable_language(CUDA)
+if(NOT CMAKE_CUDA_COMPILER_LAUNCHER)
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${CMAKE_CURRENT_LIST_DIR}/ptxas-check)
+endif()
 if(NOT CMAKE_CUDA20_EXTENSION_COMPILE_OPTION) # nvcc takes C++20 since 12.0; CMake knows only later
   set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
 endif()

@@ -1,0 +1,112 @@
+#include "cuda/batch.cuh"
+
+namespace nemotron_h::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+// The smallest i < n for which wrong(i), or n; the same in every thread.
+template <class Tag, class Wrong>
+__device__ int first(int n, Wrong wrong) {
+  auto& found = shared<int, Tag>();
+  if (threadIdx.x == 0) found = n;
+  __syncthreads();
+  for (int i = threadIdx.x; i < n; i += kThreads) {
+    if (!wrong(i)) continue;
+    atomicMin(&found, i);
+    break;
+  }
+  __syncthreads();
+  return found;
+}
+
+__device__ bool offsets_rise(const int32_t* offsets, int sequences, int64_t total, Name counted, Faults faults) {
+  const bool reports = threadIdx.x == 0;
+  if (offsets[0] != 0) {
+    if (reports) faults.report(Rule::first_offset, Name::none, offsets[0], 0, 0);
+    return false;
+  }
+  if (offsets[sequences] != total) {
+    if (reports) faults.report(Rule::last_offset, counted, offsets[sequences], total, sequences);
+    return false;
+  }
+  const int s = first<struct Rising>(sequences, [&](int i) { return offsets[i + 1] < offsets[i]; });
+  if (s == sequences) return true;
+  if (reports) faults.report(Rule::rising, Name::none, offsets[s + 1], offsets[s], s + 1);
+  return false;
+}
+
+__device__ bool in_range(Name name, const int32_t* values, int64_t n, int64_t limit, Faults faults) {
+  const int i = first<struct Range>(n, [&](int j) { return values[j] < 0 || values[j] >= limit; });
+  if (i == n) return true;
+  if (threadIdx.x == 0) faults.report(Rule::index, name, values[i], limit - 1, i);
+  return false;
+}
+
+__global__ void __launch_bounds__(kThreads)
+    indices_kernel(Name name, const int32_t* values, int64_t n, int64_t limit, Faults faults) {
+  in_range(name, values, n, limit, faults);
+}
+
+__global__ void __launch_bounds__(kThreads)
+    offsets_kernel(const int32_t* offsets, int sequences, int64_t total, Name counted, Faults faults) {
+  offsets_rise(offsets, sequences, total, counted, faults);
+}
+
+// No sequence is empty.
+__global__ void __launch_bounds__(kThreads)
+    ends_kernel(const int32_t* offsets, int sequences, int64_t total, Faults faults) {
+  const int s = first<struct Empty>(sequences, [&](int i) { return offsets[i + 1] <= offsets[i]; });
+  if (threadIdx.x != 0) return;
+  if (offsets[0] != 0) faults.report(Rule::first_offset, Name::none, offsets[0], 0, 0);
+  else if (s < sequences) faults.report(Rule::not_empty, Name::none, offsets[s + 1], offsets[s], s + 1);
+  else if (offsets[s] != total) faults.report(Rule::last_offset, Name::tokens, offsets[s], total, s);
+}
+
+// slots: null where an op has none.
+__global__ void __launch_bounds__(kThreads)
+    sequences_kernel(const int32_t* offsets, const int32_t* past, int sequences, int64_t tokens, const int32_t* slots,
+                     int64_t pool, Faults faults) {
+  if (!offsets_rise(offsets, sequences, tokens, Name::tokens, faults)) return;
+  const int s = first<struct Past>(sequences, [&](int i) { return past[i] < 0; });
+  if (s < sequences) {
+    if (threadIdx.x == 0) faults.report(Rule::not_negative, Name::past, past[s], 0, s);
+    return;
+  }
+  if (!slots || !in_range(Name::slots, slots, sequences, pool, faults)) return;
+  const int twice = first<struct Twice>(sequences, [&](int i) {
+    for (int other = 0; other < i; ++other)
+      if (slots[other] == slots[i]) return true;
+    return false;
+  });
+  if (twice < sequences && threadIdx.x == 0) faults.report(Rule::slot_twice, Name::none, slots[twice], 0, twice);
+}
+
+}  // namespace
+
+void check_indices(Name name, const Tensor& values, int64_t limit) {
+  launch(indices_kernel, {.grid = values.numel() > 0, .block = kThreads}, name, values.as<int32_t>(), values.numel(),
+         limit, faults());
+}
+
+void check_offsets(const Tensor& offsets, int64_t total, Name counted) {
+  launch(offsets_kernel, {.block = kThreads}, offsets.as<int32_t>(), static_cast<int>(offsets.size(0) - 1), total, counted,
+         faults());
+}
+
+void check_ends(const Tensor& offsets, int64_t tokens) {
+  launch(ends_kernel, {.block = kThreads}, offsets.as<int32_t>(), static_cast<int>(offsets.size(0) - 1), tokens,
+         faults());
+}
+
+void check_sequences(const Tensor& offsets, const Tensor& past, int64_t tokens) {
+  launch(sequences_kernel, {.block = kThreads}, offsets.as<int32_t>(), past.as<int32_t>(),
+         static_cast<int>(past.size(0)), tokens, nullptr, int64_t{0}, faults());
+}
+
+void check_sequences(const Tensor& offsets, const Tensor& past, int64_t tokens, const Tensor& slots, int64_t pool) {
+  launch(sequences_kernel, {.block = kThreads}, offsets.as<int32_t>(), past.as<int32_t>(),
+         static_cast<int>(past.size(0)), tokens, slots.as<int32_t>(), pool, faults());
+}
+
+}  // namespace nemotron_h::cuda

@@ -1,0 +1,169 @@
+#include "cuda/cuda_device.h"
+
+#include <utility>
+
+#include "cuda/graph.h"
+
+namespace nemotron_h::cuda {
+namespace {
+
+constexpr size_t kSmall = size_t{16} << 10, kLarge = size_t{8} << 20;  // bytes of a pinned buffer
+constexpr int kSmallBuffers = 64;  // the ids and offsets of some decode steps that the GPU has yet to reach
+constexpr int kLargeBuffers = 3;   // one filled, one copied, one to spare
+
+thread_local Context* context = nullptr;
+
+// Enough for the activations of a prefill chunk, which are freed too late to be had again from the system.
+size_t max_cached(int index) { return DeviceMemory::total_bytes(index) / 16; }
+
+}  // namespace
+
+Context& current() { return *context; }
+
+// What a read has come to, on the completion thread.
+struct CudaDevice::Reading {
+  Done done;
+  std::string submitted;               // what work before it threw
+  cudaError_t status = cudaSuccess;    // the GPU's own errors
+  Fault fault{};
+};
+
+CudaDevice::CudaDevice(const std::string& name, int index, int compute, int processors)
+    : Device(Backend::cuda, name, std::make_unique<DeviceMemory>(index), max_cached(index)),
+      index_(index),
+      small_uploads_(kSmallBuffers, kSmall),
+      large_uploads_(kLargeBuffers, kLarge),
+      small_reads_(kSmallBuffers, kSmall),
+      large_reads_(kLargeBuffers, kLarge),
+      faults_(kSmallBuffers, 256) {
+  static_assert(sizeof(Fault) <= 256);
+  check(cudaSetDevice(index));
+  check(cudaStreamCreateWithFlags(&context_.stream, cudaStreamNonBlocking));
+  check(cudaEventCreateWithFlags(&freed_, cudaEventBlockingSync | cudaEventDisableTiming));
+  context_.pool = device_memory().pool();
+  context_.fault = static_cast<Fault*>(device_memory().take(sizeof(Fault)));
+  if (!context_.fault) throw std::runtime_error("out of memory");
+  check(cudaMemsetAsync(context_.fault, 0, sizeof(Fault), context_.stream));
+  context_.compute = compute;
+  context_.processors = processors;
+  device_memory().attach(submission_, context_.stream);
+  const auto enter = [this] {
+    check(cudaSetDevice(index_));
+    context = &context_;
+  };
+  submission_.submit("device", enter);
+  completion_.submit("device", enter);
+}
+
+CudaDevice::~CudaDevice() {
+  cudaSetDevice(index_);
+  submission_.stop();
+  completion_.stop();
+  cudaStreamSynchronize(context_.stream);
+  device_memory().detach();
+  pool().release_cached();
+  device_memory().give_back(context_.fault, sizeof(Fault));
+  cudaEventDestroy(freed_);
+  cudaStreamDestroy(context_.stream);
+}
+
+void CudaDevice::enqueue(const char* op, std::function<void()> work) {
+  submission_.submit(op, [this, op, work = std::move(work)] {
+    context_.op = op;
+    try {
+      work();
+    } catch (...) {
+      // Work that follows may use what this did not make: it finds the record taken.
+      cudaMemsetAsync(&context_.fault->claimed, 1, sizeof context_.fault->claimed, context_.stream);
+      throw;
+    }
+  });
+}
+
+void CudaDevice::release_cached() {
+  Device::release_cached();
+  submission_.submit("free", [this] {
+    check(cudaEventRecord(freed_, context_.stream));
+    completion_.submit("free", [this] {
+      cudaEventSynchronize(freed_);
+      cudaMemPoolTrimTo(context_.pool, 0);
+    });
+  });
+}
+
+void CudaDevice::upload(std::shared_ptr<const void> source, DType as, Tensor to) {
+  enqueue("upload", [this, source = std::move(source), as, to = to.borrowed()] {
+    Ring& ring = to.bytes() <= kSmall ? small_uploads_ : large_uploads_;
+    const auto* host = static_cast<const std::byte*>(source.get());
+    const auto parts = pieces(to, ring.bytes());
+    const auto at = [&](const Piece& p) { return host + static_cast<size_t>(p.first) * size_of(as); };
+    for (size_t i = 0; i < parts.size(); ++i) {
+      if (i + 1 < parts.size())
+        prefetch(at(parts[i + 1]), static_cast<size_t>(parts[i + 1].rows * parts[i + 1].length) * size_of(as));
+      Buffer& buffer = ring.next();
+      convert(as, at(parts[i]), to.dtype, buffer.data, parts[i].rows * parts[i].length);
+      copy_to_device(to, parts[i], buffer.data, context_.stream);
+      check(cudaEventRecord(buffer.copied, context_.stream));
+    }
+  });
+}
+
+void CudaDevice::read(Tensor from, DType as, void* host, Done done) {
+  submission_.submit("read", [this, from = from.borrowed(), as, host, done = std::move(done)] {
+    auto reading = std::make_shared<Reading>();
+    reading->done = done;
+    reading->submitted = submission_.take_error();
+    try {
+      fetch(from, as, static_cast<std::byte*>(host), reading);
+      fetch_fault(reading);
+    } catch (const std::exception& e) {
+      if (reading->submitted.empty()) reading->submitted = std::string("read: ") + e.what();
+    }
+    completion_.submit("read", [reading] {
+      const Report& report = reading->fault.report;
+      // An error that work threw came after the report, which would else not have been recorded.
+      if (report.rule != Rule::none) reading->done(std::string(report.op) + ": " + describe(report));
+      else if (!reading->submitted.empty()) reading->done(reading->submitted);
+      else reading->done(reading->status == cudaSuccess ? "" : "read: " + text(reading->status));
+    });
+  });
+}
+
+// The elements, a piece at a time: the next is copied while the host reads one.
+void CudaDevice::fetch(const Tensor& from, DType as, std::byte* host, const std::shared_ptr<Reading>& reading) {
+  Ring& ring = from.bytes() <= kSmall ? small_reads_ : large_reads_;
+  for (const Piece& piece : pieces(from, ring.bytes())) {
+    Buffer& buffer = ring.next();
+    copy_to_host(from, piece, buffer.data, context_.stream);
+    check(cudaEventRecord(buffer.copied, context_.stream));
+    buffer.unread = true;
+    completion_.submit("read", [&buffer, piece, dtype = from.dtype, as, host, reading] {
+      if (const auto status = cudaEventSynchronize(buffer.copied); status != cudaSuccess) reading->status = status;
+      else convert(dtype, buffer.data, as, host + static_cast<size_t>(piece.first) * size_of(as), piece.rows * piece.length);
+      buffer.unread = false;
+      buffer.unread.notify_one();
+    });
+  }
+}
+
+void CudaDevice::fetch_fault(const std::shared_ptr<Reading>& reading) {
+  Buffer& buffer = faults_.next();
+  check(cudaMemcpyAsync(buffer.data, context_.fault, sizeof(Fault), cudaMemcpyDeviceToHost, context_.stream));
+  check(cudaMemsetAsync(context_.fault, 0, sizeof(Fault), context_.stream));
+  check(cudaEventRecord(buffer.copied, context_.stream));
+  buffer.unread = true;
+  completion_.submit("read", [&buffer, reading] {
+    if (const auto status = cudaEventSynchronize(buffer.copied); status != cudaSuccess) reading->status = status;
+    else reading->fault = *reinterpret_cast<const Fault*>(buffer.data);
+    buffer.unread = false;
+    buffer.unread.notify_one();
+  });
+}
+
+std::vector<Job> CudaDevice::compile(std::vector<Job> recorded) {
+  auto graph = std::make_shared<GraphExec>();
+  submission_.submit("capture", [graph, recorded = std::move(recorded)] { graph->capture(recorded); });
+  return {{"capture", [graph] { graph->launch(); }}};
+}
+
+}  // namespace nemotron_h::cuda
