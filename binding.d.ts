@@ -39,6 +39,17 @@ export declare class Tensor<D extends DType = DType> {
   [Symbol.dispose](): void
 }
 
+/** Ops recorded on a device, to run again without JavaScript's part in them. */
+export declare class Graph {
+  private constructor()
+  readonly disposed: boolean
+  /** Queues the ops again, on the same memory: what they wrote is written anew, tensors they read may have changed. */
+  replay(): void
+  /** Gives up the memory that only the recorded ops use. Twice is fine; replay afterwards is an error. */
+  dispose(): void
+  [Symbol.dispose](): void
+}
+
 /** A file in memory without reading it: mmap. The file must not shrink while it is open. */
 export declare class MappedFile {
   constructor(path: string)
@@ -109,8 +120,13 @@ export interface Binding extends Ops {
   empty<D extends DType>(dtype: D, shape: readonly number[], device?: string): Tensor<D>
   enterScope(): void
   leaveScope(keep: readonly Tensor[]): void
+  /** The names of the devices that tensors can be on: 'cpu', 'cuda:0'. */
+  devices(): string[]
   memory(device?: string): MemoryInfo
   releaseCached(device?: string): void
+  readonly Graph: typeof Graph
+  /** Records the ops that `fn` calls instead of running them. It may do nothing else on that device. */
+  capture(device: string, fn: () => void): Graph
   setThreads(count: number): void
   /** Forces an instruction set; false where the processor or the build lacks it. */
   useSimd(name: BuildInfo['simd']): boolean
@@ -216,6 +232,13 @@ export interface Ops {
    * view x[T,D] amax[R] -> y[T,D] scale[R]
    */
   quantize<A extends Act, To extends Fp8>(x: Tensor<A>, amax: Tensor<'f32'>, to: To, y?: Tensor<NoInfer<To>>, scale?: Tensor<'f32'>): [Tensor<To>, Tensor<'f32'>]
+
+  /**
+   * quantize, and y once more with its rows as columns: a GEMM's operand for either of its dimensions.
+   *
+   * view x[T,D] amax[1] -> y[T,D] transposed[D,T] scale[1]
+   */
+  quantizeTranspose<A extends Act, To extends Fp8>(x: Tensor<A>, amax: Tensor<'f32'>, to: To, y?: Tensor<NoInfer<To>>, transposed?: Tensor<NoInfer<To>>, scale?: Tensor<'f32'>): [Tensor<To>, Tensor<To>, Tensor<'f32'>]
 
   /**
    * y = x * scale; R is 1 or T, a scale for each row.

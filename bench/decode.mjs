@@ -1,10 +1,11 @@
 // Tokens a second and time to the first one, alone and in a batch:
-// node bench/decode.mjs [MODEL] [--weights f32|bf16|fp8] [--prompt TOKENS] [--tokens GENERATED]
+// node bench/decode.mjs [MODEL] [--device NAME] [--weights f32|bf16|fp8] [--prompt TOKENS] [--tokens GENERATED]
 import { parseArgs } from 'node:util'
 import { load } from '../dist/index.js'
 
 const { values, positionals } = parseArgs({
   options: {
+    device: { type: 'string', default: 'cpu' },
     weights: { type: 'string' },
     tokens: { type: 'string', default: '128' },
     prompt: { type: 'string', default: '512' },
@@ -12,7 +13,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
 })
 const folder = positionals[0] ?? new URL('../demo/model', import.meta.url).pathname
-const model = await load(folder, { weights: values.weights, sequences: 8 })
+const model = await load(folder, { device: values.device, weights: values.weights, sequences: 8 })
 
 /** One prompt of `count` ids for each of `batch` sequences, none like another. */
 const prompts = (batch, count) =>
@@ -53,6 +54,6 @@ for (const batch of [1, 8]) {
     'decode tokens/s': Math.round((batch * (tokens - 1) * 1000) / decode.rest),
   })
 }
-console.log(`${folder}: prompts of ${prompt} tokens, ${tokens} generated`)
+console.log(`${folder} on ${values.device}: prompts of ${prompt} tokens, ${tokens} generated`)
 console.table(rows)
 model.dispose()

@@ -1,8 +1,9 @@
 // How well a model predicts a text: node examples/perplexity.mjs [folder] [text]
 import { load } from 'nemotron-h'
 
-const [folder = 'demo/model', text = 'The LORD is my shepherd; I shall not want.'] = process.argv.slice(2)
-const model = await load(folder)
+const [folder = 'demo/model', text = 'The LORD is my shepherd; I shall not want.', device = 'cpu'] =
+  process.argv.slice(2)
+const model = await load(folder, { device })
 const ids = await model.tokenizer.encode(text)
 
 const [logits] = await model.forward([ids]) // [T,V]

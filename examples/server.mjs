@@ -4,8 +4,8 @@ import { createServer } from 'node:http'
 import { text } from 'node:stream/consumers'
 import { load } from 'nemotron-h'
 
-const [folder = 'demo/model', port = '8080'] = process.argv.slice(2)
-const model = await load(folder)
+const [folder = 'demo/model', port = '8080', device = 'cpu'] = process.argv.slice(2)
+const model = await load(folder, { device })
 
 const server = createServer(async (request, response) => {
   const gone = new AbortController()

@@ -9,7 +9,7 @@ export interface Addon {
   build: BuildInfo
   /** null: built without CUDA. */
   gpus: Gpus | null
-  /** What making a tensor on device 'cuda' throws, if it throws. */
+  /** What making a tensor on device 'cuda', the first GPU, throws if it throws. */
   refusal?: string | undefined
 }
 
@@ -38,9 +38,10 @@ export function diagnose(probe: Probe): Report {
   const { addon, kernelDriver } = probe
   if ('error' in addon) return { ...probe, ready: { cpu: false, cuda: false }, advice: [addon.error] }
   const problems = addon.gpus ? gpuProblems(addon.gpus, kernelDriver) : [notBuilt(kernelDriver)]
-  const usable = addon.gpus?.devices.some((device) => deviceProblem(device) === undefined) ?? false
-  if (addon.gpus && addon.refusal !== undefined) problems.unshift(`${addon.refusal}: use the CPU.`)
-  return { ...probe, ready: { cpu: true, cuda: usable && addon.refusal === undefined }, advice: problems }
+  const usable = addon.gpus?.devices.findIndex((device) => deviceProblem(device) === undefined) ?? -1
+  const refused = usable >= 0 && addon.refusal !== undefined
+  if (refused) problems.push(usable === 0 ? `${addon.refusal}.` : `GPU ${usable} can be used: --device cuda:${usable}.`)
+  return { ...probe, ready: { cpu: true, cuda: usable >= 0 && !refused }, advice: problems }
 }
 
 const rebuild = '`npm rebuild nemotron-h --build-from-source`'

@@ -1,5 +1,6 @@
 /** Nemotron-H in Node.js: models, and the tensors and ops they are made of. */
 export type { LoadProgress, WeightFormat } from './checkpoint/weights.js'
+export { type Device, device, devices, type Graph, type MemoryInfo } from './device.js'
 export type { GenerateOptions, Piece, Prompt, Timings, TokenLogprobs, Usage } from './generate.js'
 export { type ForwardOptions, type LoadOptions, load, type Model } from './load.js'
 export { type Config, parameterCounts, stateBytes } from './model/config.js'

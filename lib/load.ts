@@ -1,7 +1,7 @@
 /** load(folder): a checkpoint as a model that generates text. */
-import { binding } from './binding.js'
 import { type Checkpoint, openCheckpoint } from './checkpoint/folder.js'
 import { type LoadProgress, loadWeights, type WeightFormat } from './checkpoint/weights.js'
+import { type Device, device } from './device.js'
 import {
   checkIds,
   type GenerateOptions,
@@ -15,7 +15,18 @@ import type { Weights } from './model/layer.js'
 import type { ActivationScaling } from './model/linear.js'
 import { NemotronH } from './model/nemotron-h.js'
 import { Pools, packBatch, pagesFor, type Segment, segmentLength } from './model/pools.js'
-import { callback, check, checkValue, describe, integer, oneOf, type Rule, type Rules, signal } from './options.js'
+import {
+  callback,
+  check,
+  checkValue,
+  describe,
+  integer,
+  oneOf,
+  type Rule,
+  type Rules,
+  signal,
+  string,
+} from './options.js'
 import { Scheduler, type SchedulerOptions } from './scheduler.js'
 import { scope } from './scope.js'
 import { type Act, empty, type Tensor } from './tensor.js'
@@ -23,9 +34,9 @@ import { ChatTemplate } from './text/chat.js'
 import { Tokenizer } from './text/tokenizer.js'
 
 export interface LoadOptions {
-  /** Where the model runs. */
-  device?: 'cpu' | 'cuda' | undefined
-  /** Element type of activations and of the caches; f32. */
+  /** Where the model runs: 'cpu' (default), 'cuda' (the first GPU) or 'cuda:N'. */
+  device?: string | undefined
+  /** Element type of activations and of the caches; f32 on the CPU, bf16 on a GPU. */
   dtype?: Act | undefined
   /** What matrices are kept in: f32, bf16, or fp8 (E4M3, one scale each); as stored where absent. */
   weights?: WeightFormat | undefined
@@ -55,7 +66,7 @@ const path: Rule<string> = {
 }
 
 const rules: Rules<LoadOptions> = {
-  device: oneOf('cpu', 'cuda'),
+  device: string,
   dtype: oneOf('f32', 'bf16'),
   weights: oneOf('f32', 'bf16', 'fp8'),
   bf16Gemms: integer({ min: 0 }),
@@ -68,23 +79,28 @@ const rules: Rules<LoadOptions> = {
   signal,
 }
 
+/** What activations are unless the options say; bf16, which tensor cores multiply, on all other devices. */
+const defaultActs: Record<string, Act> = { cpu: 'f32' }
+
 /**
  * Loads a Hugging Face model folder: NemotronHForCausalLM, LlamaForCausalLM or Qwen2ForCausalLM, in safetensors.
- * @throws Error naming the file, key or tensor that is missing or not as it has to be; the signal's reason
+ * @throws Error naming the file, key or tensor that is missing or not as it has to be, or what the device lacks; the
+ * signal's reason
  */
 export async function load(folder: string, options?: LoadOptions): Promise<Model> {
   checkValue('load', 'folder', folder, path)
   const checked = check('load', options, rules)
-  const { device = 'cpu', weights: format, onProgress, signal } = checked
+  const { weights: format, onProgress, signal } = checked
   if (checked.bf16Gemms !== undefined && format !== 'fp8') {
     throw new TypeError(`load: bf16Gemms is ${checked.bf16Gemms}, expected none unless weights is 'fp8'`)
   }
-  if (device !== 'cpu') binding.empty('u8', [0], device).dispose() // says why there is none
+  const on = device(checked.device ?? 'cpu')
   const checkpoint = await openCheckpoint(folder, { signal })
   const tokenizer = await Tokenizer.find(folder, { signal }) // before the weights: what is broken shows at once
   try {
     const chat = await ChatTemplate.load(folder)
     const weights = await loadWeights(checkpoint, {
+      device: on.name,
       format,
       bf16Gemms: checked.bf16Gemms ?? 4,
       activations: checked.activationScaling ?? 'row',
@@ -92,7 +108,7 @@ export async function load(folder: string, options?: LoadOptions): Promise<Model
       signal,
     })
     try {
-      return new Model(checkpoint, weights, tokenizer, chat, checked)
+      return new Model(on, checkpoint, weights, tokenizer, chat, checked)
     } catch (error) {
       weights.dispose()
       throw error
@@ -116,6 +132,8 @@ function schedulerFor(net: NemotronH, options: SchedulerOptions): Scheduler {
 /** A loaded model. It owns its weights and the state of its sequences; dispose() ends them all. */
 export class Model {
   readonly config: Config
+  /** Where it runs. */
+  readonly device: Device
   /** Absent for a folder without tokenizer.json: such a model takes and gives token ids. */
   readonly tokenizer: Tokenizer | undefined
   readonly chat: ChatTemplate
@@ -129,6 +147,7 @@ export class Model {
 
   /** Made by load(). */
   constructor(
+    device: Device,
     checkpoint: Checkpoint,
     weights: Weights,
     tokenizer: Tokenizer | undefined,
@@ -147,12 +166,13 @@ export class Model {
       throw new RangeError(`load: context is ${context}, expected at most ${config.maxPositions}, the ${why}`)
     }
     this.config = config
+    this.device = device
     this.tokenizer = tokenizer
     this.#sequences = sequences
     this.chat = chat
     this.#weights = weights
     this.#prefillTokens = Math.max(options.prefillTokens ?? 512, config.mamba?.chunkSize ?? 1)
-    this.#net = new NemotronH(config, weights, options.dtype ?? 'f32')
+    this.#net = new NemotronH(config, weights, options.dtype ?? defaultActs[device.name] ?? 'bf16')
     this.#scheduler = schedulerFor(this.#net, { sequences, cacheTokens, prefillTokens: this.#prefillTokens })
     const ends = new Set([...defaults.eosIds, ...(tokenizer?.special.eos ? [tokenizer.special.eos.id] : [])])
     this.#generation = {
@@ -226,7 +246,7 @@ export class Model {
     )
     try {
       const jobs = group.map((ids) => {
-        const result = empty('f32', [ids.length, this.config.vocabSize])
+        const result = empty('f32', [ids.length, this.config.vocabSize], this.device.name)
         logits.push(result)
         return { ids, result, place: pools.reserve(ids.length)!, past: 0 }
       })
@@ -246,7 +266,7 @@ export class Model {
             job.past += length
             budget -= length
           }
-          const hidden = this.#net.forward(packBatch(segments, false), pools.layers)
+          const hidden = this.#net.forward(packBatch(segments, false, this.device.name), pools.layers)
           let start = 0
           for (const [i, { ids }] of segments.entries()) {
             this.#net.logits(hidden.rows(start, start + ids.length), results[i])
@@ -268,7 +288,7 @@ export class Model {
     this.#scheduler.dispose()
     this.#weights.dispose()
     this.tokenizer?.dispose()
-    binding.releaseCached()
+    this.device.releaseCached()
   }
 
   [Symbol.dispose](): void {

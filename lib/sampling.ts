@@ -51,8 +51,9 @@ export async function sampleTokens(
   const settings = rows.map(({ sampling }) => sampling)
   const widest = Math.max(-1, ...settings.map(({ logprobs }) => logprobs ?? -1))
   const results = scope(() => {
-    const floats = (f: (s: Sampling) => number) => tensor(Float32Array.from(settings, f), 'f32', [S])
-    const integers = (f: (row: SamplingRow) => number) => tensor(Int32Array.from(rows, f), 'i32', [S])
+    const i32 = (values: Int32Array, shape = [values.length]) => tensor(values, 'i32', shape, logits.device)
+    const integers = (f: (row: SamplingRow) => number) => i32(Int32Array.from(rows, f))
+    const floats = (f: (s: Sampling) => number) => tensor(Float32Array.from(settings, f), 'f32', [S], logits.device)
     const slots = integers(({ slot }) => slot)
     const original = widest >= 0 ? ops.cast(logits, 'f32') : undefined
 
@@ -72,13 +73,13 @@ export async function sampleTokens(
       integers(({ sampling }) => sampling.topK),
       floats((s) => s.topP),
       floats((s) => s.minP),
-      tensor(Int32Array.from(settings.flatMap(({ seed }) => [seed | 0, Math.floor(seed / 2 ** 32)])), 'i32', [S, 2]),
+      i32(Int32Array.from(settings.flatMap(({ seed }) => [seed | 0, Math.floor(seed / 2 ** 32)])), [S, 2]),
       integers(({ step }) => step),
     )
     if (history) {
-      const one = Int32Array.from({ length: S + 1 }, (_, s) => s)
-      const notFirst = tensor(new Int32Array(S).fill(1), 'i32', [S])
-      ops.countTokens(ids, tensor(one, 'i32', [S + 1]), notFirst, slots, true, history)
+      const one = i32(Int32Array.from({ length: S + 1 }, (_, s) => s))
+      const notFirst = i32(new Int32Array(S).fill(1))
+      ops.countTokens(ids, one, notFirst, slots, true, history)
     }
     return original
       ? { ids, logprobs: ops.logProbs(original, ids), top: ops.topLogProbs(original, Math.min(widest, V)) }
@@ -127,8 +128,8 @@ function addBias(logits: Tensor<'f32'>, settings: readonly Sampling[]): void {
   const bias = Float32Array.from(entries, ([, value]) => value)
   ops.biasLogits(
     logits,
-    tensor(Int32Array.from(offsets), 'i32', [offsets.length]),
-    tensor(ids, 'i32', [ids.length]),
-    tensor(bias, 'f32', [bias.length]),
+    tensor(Int32Array.from(offsets), 'i32', [offsets.length], logits.device),
+    tensor(ids, 'i32', [ids.length], logits.device),
+    tensor(bias, 'f32', [bias.length], logits.device),
   )
 }

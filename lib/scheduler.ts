@@ -233,7 +233,7 @@ export class Scheduler {
   }
 
   #countedTokens(): Tensor<'i32'> {
-    this.#history ??= empty('i32', [this.options.sequences, this.model.config.vocabSize])
+    this.#history ??= empty('i32', [this.options.sequences, this.model.config.vocabSize], this.model.device)
     return this.#history
   }
 
@@ -243,10 +243,11 @@ export class Scheduler {
     const batch = packBatch(
       segments.map(([, segment]) => segment),
       decode,
+      model.device,
     )
     if (history && !decode) ops.countTokens(batch.ids, batch.offsets, batch.past, batch.slots, false, history)
     const hidden = model.forward(batch, this.#pools.layers)
-    if (count === 0) return empty('f32', [0])
+    if (count === 0) return empty('f32', [0], model.device)
     const last = decode ? hidden : ops.lastRows(hidden, batch.offsets)
     return model.logits(last.rows(0, count))
   }

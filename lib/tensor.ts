@@ -17,13 +17,14 @@ Object.defineProperty(Tensor.prototype, Symbol.dispose, { value: Tensor.prototyp
 
 /**
  * A tensor of `shape` with a copy of `data`: a Float32Array for the float types (rounded to nearest even; fp8
- * saturates), an Int32Array for i32, or for any type the elements' own bits as a Uint8Array or Buffer.
+ * saturates), an Int32Array for i32, or for any type the elements' own bits as a Uint8Array or Buffer. On `device`, or
+ * the CPU where it is left out.
  * @throws TypeError for data that does not fit the dtype, RangeError where its length does not fit the shape
  */
 export const tensor = binding.tensor
 
 /**
- * An uninitialised tensor.
+ * An uninitialised tensor on `device`, or the CPU where it is left out.
  * @throws RangeError for a shape that is none, Error when memory is short (asked and free bytes named)
  */
 export const empty = binding.empty

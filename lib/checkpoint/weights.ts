@@ -9,7 +9,7 @@ import { type ActivationScaling, Linear } from '../model/linear.js'
 import { ops } from '../ops.js'
 import { type Real, type Tensor, tensor } from '../tensor.js'
 import type { Checkpoint } from './folder.js'
-import type { MatchedTensor } from './names.js'
+import type { MatchedTensor, StoredTensor } from './names.js'
 import type { StoredDtype } from './safetensors.js'
 
 export type WeightFormat = 'f32' | 'bf16' | 'fp8'
@@ -21,6 +21,7 @@ export interface LoadProgress {
 }
 
 export interface WeightOptions {
+  device: string
   /** What matrices are kept in; as they are stored where absent. Vectors are always f32. */
   format?: WeightFormat | undefined
   /** With fp8: how many matrix products at each end of the model stay bf16. The paper keeps 4. */
@@ -38,22 +39,21 @@ interface Matrix {
 const dtypes = { F32: 'f32', F16: 'f16', BF16: 'bf16', F8_E4M3: 'e4m3' } as const satisfies Partial<
   Record<StoredDtype, Real>
 >
-const dtypeOf = ({ dtype }: MatchedTensor): Real => dtypes[dtype as keyof typeof dtypes]
+const dtypeOf = ({ dtype }: StoredTensor): Real => dtypes[dtype as keyof typeof dtypes]
 
 export async function loadWeights(checkpoint: Checkpoint, options: WeightOptions): Promise<LoadedWeights> {
-  const { format, bf16Gemms, onProgress, signal } = options
+  const { device, format, bf16Gemms, onProgress, signal } = options
   const kept = format === 'fp8' ? outerGemms([...checkpoint.tensors], bf16Gemms) : new Set<string>()
   const entries = [...checkpoint.tensors].sort(([, a], [, b]) => a.file.localeCompare(b.file) || a.start - b.start)
   const total = entries.reduce((sum, [, entry]) => sum + entry.end - entry.start, 0)
-  const files = new Files()
-  const weights = new LoadedWeights(options.activations)
+  const files = new Files(device)
+  const weights = new LoadedWeights(device, options.activations)
   try {
     let loaded = 0
     for (const [name, entry] of entries) {
       signal?.throwIfAborted()
       if (entry.role === 'vector') {
-        using stored = files.tensor(entry)
-        weights.vectors.set(name, await stored.read())
+        weights.vectors.set(name, await files.values(entry))
       } else {
         const wanted = entry.role === 'embedding' || kept.has(name) ? (format === 'fp8' ? 'bf16' : format) : format
         weights.matrices.set(name, await loadMatrix(files, name, entry, wanted))
@@ -99,12 +99,9 @@ async function loadMatrix(files: Files, name: string, entry: MatchedTensor, form
 
 /** The multiplier of a stored fp8 matrix; 1 where the checkpoint has none. */
 async function storedScale(files: Files, name: string, { scale }: MatchedTensor): Promise<Tensor<'f32'>> {
-  if (!scale) return tensor(Float32Array.of(1), 'f32', [1])
-  const stored = files.tensor({ ...scale, role: 'vector' }, [1]) as Tensor<'f32'>
-  const [value] = await stored.read()
-  if (value! > 0 && Number.isFinite(value)) return stored
-  stored.dispose()
-  throw new RangeError(`${scale.file}: ${name}_scale is ${value}, expected a positive number`)
+  const [value] = scale ? await files.values(scale) : [1]
+  if (value! > 0 && Number.isFinite(value)) return tensor(Float32Array.of(value!), 'f32', [1], files.device)
+  throw new RangeError(`${scale!.file}: ${name}_scale is ${value}, expected a positive number`)
 }
 
 /** Waits until a tensor is made, and no longer: a read of none of it. */
@@ -126,10 +123,24 @@ function outerGemms(tensors: [string, MatchedTensor][], count: number): Set<stri
 class Files {
   readonly #open = new Map<string, MappedFile>()
 
-  tensor(entry: MatchedTensor, shape = entry.shape): Tensor<Real> {
-    const file = this.#open.get(entry.file) ?? new binding.MappedFile(entry.file)
-    this.#open.set(entry.file, file)
-    return file.tensor(entry.start, dtypeOf(entry), shape)
+  constructor(readonly device: string) {}
+
+  /** On the device. */
+  tensor(entry: StoredTensor): Tensor<Real> {
+    return this.#file(entry).tensor(entry.start, dtypeOf(entry), entry.shape, this.device)
+  }
+
+  /** In row-major order. */
+  async values(entry: StoredTensor): Promise<Float32Array> {
+    const count = entry.shape.reduce((n, size) => n * size, 1)
+    using t = this.#file(entry).tensor(entry.start, dtypeOf(entry), [count])
+    return await t.read()
+  }
+
+  #file({ file: path }: StoredTensor): MappedFile {
+    const file = this.#open.get(path) ?? new binding.MappedFile(path)
+    this.#open.set(path, file)
+    return file
   }
 
   close(): void {
@@ -142,7 +153,10 @@ export class LoadedWeights implements Weights {
   readonly vectors = new Map<string, Float32Array>()
   readonly #constants: Tensor[] = []
 
-  constructor(private readonly activations: ActivationScaling) {}
+  constructor(
+    private readonly device: string,
+    private readonly activations: ActivationScaling,
+  ) {}
 
   linear(name: string, bias = false): Linear {
     return new Linear({
@@ -162,7 +176,7 @@ export class LoadedWeights implements Weights {
   }
 
   constant(values: Float32Array, shape: readonly number[] = [values.length]): Tensor<'f32'> {
-    const t = tensor(values, 'f32', shape)
+    const t = tensor(values, 'f32', shape, this.device)
     this.#constants.push(t)
     return t
   }

@@ -1,14 +1,14 @@
 /** The options by which commands load a model, and the loading, with a bar where someone watches. */
 import cliProgress from 'cli-progress'
-import type { Command, Option } from 'commander'
+import { type Command, Option } from 'commander'
 import type { LoadProgress } from '../checkpoint/weights.js'
 import type { LoadOptions, Model } from '../load.js'
 import { integer } from '../options.js'
 import { choiceFlag, numberFlag, pick } from './flags.js'
 
 const loadFlags = {
-  device: choiceFlag('--device <name>', 'cpu or cuda; cpu by default', 'cpu', 'cuda'),
-  dtype: choiceFlag('--dtype <type>', 'activations: f32 or bf16; f32 on the CPU', 'f32', 'bf16'),
+  device: new Option('--device <name>', 'cpu, cuda (the first GPU) or cuda:N; cpu by default'),
+  dtype: choiceFlag('--dtype <type>', 'activations: f32 or bf16; f32 on the CPU, bf16 on a GPU', 'f32', 'bf16'),
   weights: choiceFlag('--weights <format>', 'matrices: f32, bf16 or fp8; as stored by default', 'f32', 'bf16', 'fp8'),
   bf16Gemms: numberFlag(
     '--bf16-gemms <n>',

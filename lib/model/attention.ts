@@ -32,9 +32,9 @@ export class Attention implements Mixer {
     this.invFreq = frequencies && weights.constant(frequencies)
   }
 
-  makeState({ pages, pageSize }: PoolSizes): KvState {
+  makeState({ device, pages, pageSize }: PoolSizes): KvState {
     const shape = [pages, pageSize, this.config.kvHeads, this.config.headDim]
-    return { k: empty(this.act, shape), v: empty(this.act, shape) }
+    return { k: empty(this.act, shape, device), v: empty(this.act, shape, device) }
   }
 
   forward(x: Tensor<Act>, { offsets, past, pages }: Batch, state: KvState): Tensor<Act> {

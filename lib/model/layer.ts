@@ -16,8 +16,9 @@ export interface Batch {
   decode: boolean
 }
 
-/** How much the pools hold. */
+/** How much the pools hold, and where. */
 export interface PoolSizes {
+  device: string
   slots: number
   pages: number
   pageSize: number

@@ -41,12 +41,12 @@ export class Mamba2 implements Mixer {
     this.outProj = weights.linear('out_proj')
   }
 
-  makeState({ slots }: PoolSizes): Mamba2State {
+  makeState({ device, slots }: PoolSizes): Mamba2State {
     const { heads, headDim, stateSize, convKernel } = this.config
     const { channels } = mambaWidths(this.config)
     return {
-      conv: empty(this.act, [slots, convKernel - 1, channels]),
-      ssm: empty('f32', [slots, heads, headDim, stateSize]),
+      conv: empty(this.act, [slots, convKernel - 1, channels], device),
+      ssm: empty('f32', [slots, heads, headDim, stateSize], device),
     }
   }
 

@@ -26,6 +26,8 @@ interface Layer {
 }
 
 export class NemotronH {
+  /** Where its weights are. */
+  readonly device: string
   private readonly embeddings: Tensor<Real> // [V,D]
   private readonly layers: Layer[]
   private readonly finalNorm: Tensor<'f32'> // [D]
@@ -37,6 +39,7 @@ export class NemotronH {
     readonly act: Act,
   ) {
     this.embeddings = weights.embedding('embeddings.weight')
+    this.device = this.embeddings.device
     this.layers = config.layers.map((kind, i) => {
       const layer = weightsOf(weights, `layers.${i}.`)
       return { norm: layer.vector('norm.weight'), mixer: new mixers[kind](config, weightsOf(layer, 'mixer.'), act) }

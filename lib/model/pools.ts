@@ -31,7 +31,7 @@ export class Pools {
 
   /** Room for `slots` sequences and, in all of them together, for `pages` pages of keys and values. */
   constructor(model: NemotronH, slots: number, pages: number) {
-    this.layers = scope(() => model.makeState({ slots, pages, pageSize }))
+    this.layers = scope(() => model.makeState({ device: model.device, slots, pages, pageSize }))
     this.#freeSlots = countdown(slots)
     this.#freePages = countdown(pages)
   }
@@ -53,8 +53,8 @@ export class Pools {
   }
 }
 
-/** Packs the segments of several sequences into one batch. */
-export function packBatch(segments: readonly Segment[], decode: boolean): Batch {
+/** Packs the segments of several sequences into one batch on `device`. */
+export function packBatch(segments: readonly Segment[], decode: boolean, device: string): Batch {
   const S = segments.length
   const widest = Math.max(1, ...segments.map(({ pages }) => pages.length))
   const offsets = new Int32Array(S + 1)
@@ -67,13 +67,13 @@ export function packBatch(segments: readonly Segment[], decode: boolean): Batch 
   segments.forEach((segment, s) => {
     ids.set(segment.ids, offsets[s]!)
   })
-  const each = (f: (segment: Segment) => number) => tensor(Int32Array.from(segments, f), 'i32', [S])
+  const integers = (values: Int32Array, shape = [values.length]) => tensor(values, 'i32', shape, device)
   return {
-    ids: tensor(ids, 'i32', [ids.length]),
-    offsets: tensor(offsets, 'i32', [S + 1]),
-    past: each(({ past }) => past),
-    slots: each(({ slot }) => slot),
-    pages: tensor(pages, 'i32', [S, widest]),
+    ids: integers(ids),
+    offsets: integers(offsets),
+    past: integers(Int32Array.from(segments, ({ past }) => past)),
+    slots: integers(Int32Array.from(segments, ({ slot }) => slot)),
+    pages: integers(pages, [S, widest]),
     decode,
   }
 }
