@@ -377,8 +377,8 @@ describe('errors', () => {
     'empty: shape is [0,4503599627370496,4503599627370496], too many elements, expected an array of 1 to 5 sizes',
     () => empty('f32', [0, 2 ** 52, 2 ** 52]),
   )
-  type('device is gpu, expected cpu or cuda', () => empty('f32', [1], 'gpu'))
-  type('device is 1, expected cpu or cuda', () => empty('f32', [1], wrong(1)))
+  type("device is 'gpu', expected cpu, cuda or cuda:N", () => empty('f32', [1], 'gpu'))
+  type('device is 1, expected cpu, cuda or cuda:N', () => empty('f32', [1], wrong(1)))
   range('reshape: shape is [4], expected 6 elements', () => counting(2, 3).reshape([4]))
   range('reshape: shape is [4], expected 2 rows, as the view has', () => counting(2, 3).columns(0, 2).reshape([4]))
   range('rows: start is -1, expected an integer from 0 to 2', () => counting(2, 3).rows(-1, 1))
@@ -429,7 +429,7 @@ describe('errors', () => {
 
   test('a device that is not there', () => {
     expect(() => empty('f32', [1], 'cuda')).toThrow(
-      binding.buildInfo().cuda ? /^device cuda: / : new Error('device cuda: built without CUDA'),
+      binding.buildInfo().cuda ? /^device cuda:0: / : new Error('device cuda: built without CUDA'),
     )
   })
 

@@ -242,7 +242,8 @@ describe('help and errors', () => {
     [prompted('--top-p', '0'), "--top-p is '0', expected a number > 0 and <= 1"],
     [prompted('--frequency-penalty', 'Infinity'), "--frequency-penalty is 'Infinity', expected a number"],
     [prompted('--logit-bias', '{"1": 2'), `--logit-bias is '{"1": 2', expected a JSON object of token ids and numbers`],
-    [prompted('--device', 'gpu'), "--device is 'gpu', expected 'cpu' or 'cuda'"],
+    [prompted('--dtype', 'f16'), "--dtype is 'f16', expected 'f32' or 'bf16'"],
+    [prompted('--device', 'gpu'), "device is 'gpu', expected cpu, cuda or cuda:N"],
     [prompted('--weights', 'int8'), "--weights is 'int8', expected 'f32', 'bf16' or 'fp8'"],
     [['generate', demo, '--ids', '[1,-2]'], "--ids is '[1,-2]', expected a list, each an integer >= 0"],
     [['generate', demo, '--ids', '[]'], 'generate: prompt is empty, expected at least one token'],
@@ -335,9 +336,9 @@ describe('doctor', () => {
       /^GPU 0 cannot be used: cudaErrorDevicesUnavailable: busy\./,
     ],
     [
-      'a good GPU, and no backend for it',
-      probe(gpus({ devices: [h100] }), '580.65.06', 'device cuda: the CUDA backend has no ops in this version'),
-      /^device cuda: the CUDA backend has no ops in this version: use the CPU\.$/,
+      'a good GPU that has no memory left',
+      probe(gpus({ devices: [h100] }), '580.65.06', 'device cuda: cudaErrorMemoryAllocation: out of memory'),
+      /^device cuda: cudaErrorMemoryAllocation: out of memory\.$/,
     ],
   ])('%s', (_, seen, advice) => {
     const report = diagnose(seen)
@@ -348,16 +349,18 @@ describe('doctor', () => {
 
   test('a good GPU beside an old one', () => {
     const old = { ...h100, name: 'Tesla T4', computeCapability: '7.5' }
-    const report = diagnose(probe(gpus({ devices: [old, { ...h100, computeCapability: '12.0' }] }), '580.65.06'))
-    expect(report.ready).toEqual({ cpu: true, cuda: true })
-    expect(report.advice).toHaveLength(1)
-    expect(reportLines(report).slice(0, -2)).toEqual([
+    const seen = gpus({ devices: [old, { ...h100, computeCapability: '12.0' }] })
+    const report = diagnose(probe(seen, '580.65.06', 'device cuda: compute capability is 7.5, expected 8.0 or newer'))
+    expect(report.ready).toEqual({ cpu: true, cuda: false })
+    expect(report.advice).toEqual([expect.stringMatching(/^GPU 0 has /), 'GPU 1 can be used: --device cuda:1.'])
+    expect(diagnose(probe(gpus({ devices: [h100, old] }))).ready).toEqual({ cpu: true, cuda: true })
+    expect(reportLines(report).slice(0, -3)).toEqual([
       'nemotron-h 1.2.3, Node.js 20.19.0, linux-x64',
       'CPU: 4 threads on 8 cores, avx2; memory 4.0 of 16.0 GiB free',
       'CUDA: toolkit 13.0.88, runtime 13.0; driver for CUDA 13.0, kernel module 580.65.06',
       'GPU 0: Tesla T4, compute capability 7.5; memory 1.0 of 80.0 GiB free',
       'GPU 1: NVIDIA H100, compute capability 12.0; memory 1.0 of 80.0 GiB free',
-      'ready: --device cpu yes, --device cuda yes',
+      'ready: --device cpu yes, --device cuda no',
     ])
   })
 

@@ -3,7 +3,8 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileS
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll } from 'vitest'
-import type { Piece } from '../dist/index.js'
+import { type LoadOptions, load as loadOn, type Model, type Piece } from '../dist/index.js'
+import { device } from './device.ts'
 
 export const demoFolder = new URL('../demo/model', import.meta.url).pathname
 export const goldenFolder = (name: string) => new URL(`golden/${name}`, import.meta.url).pathname
@@ -34,6 +35,10 @@ export function folderLike(source: string, files: Record<string, unknown>): stri
   }
   return folder
 }
+
+/** As load(), on the device under test, and in f32, which what is expected was computed in. */
+export const load = (folder: string, options?: LoadOptions): Promise<Model> =>
+  loadOn(folder, { device, dtype: 'f32', ...options })
 
 export interface Generated extends Piece {
   logprobs: NonNullable<Piece['logprobs']>

@@ -4,11 +4,12 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
+import { device } from './device.ts'
 
 const bench = new URL('../bench/event-loop.mjs', import.meta.url).pathname
 
 test('the event loop is free while loading, encoding, prefilling and decoding', { retry: 2 }, async () => {
-  const { stdout } = await promisify(execFile)(process.execPath, [bench, '--json'])
+  const { stdout } = await promisify(execFile)(process.execPath, [bench, '--device', device, '--json'])
   const phases: { phase: string; samples: number; p99: number }[] = JSON.parse(stdout)
   expect(phases.map(({ phase }) => phase)).toEqual(['load', 'encode', 'prefill', 'decode'])
   for (const { phase, samples, p99 } of phases) {

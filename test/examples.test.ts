@@ -59,7 +59,7 @@ test('the first program and the tensor program of the README', async () => {
   const programs = [...readFileSync(`${root}README.md`, 'utf8').matchAll(/```js\n([\s\S]*?)```/g)].map(
     (match) => match[1]!,
   )
-  const [first, , tensors] = programs
+  const [first, , , tensors] = programs
   const { stdout } = await node('--input-type=module', '-e', first!)
   expect(stdout.length).toBeGreaterThan(100)
   const { stdout: numbers } = await node('--input-type=module', '-e', tensors!)

@@ -1,7 +1,7 @@
 // model.forward: logits for evaluation. That they are right is test/golden.test.ts's; here is how it takes its input.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { load, type Model } from '../dist/index.js'
-import { demoFolder, goldenFolder } from './demo.js'
+import type { Model } from '../dist/index.js'
+import { demoFolder, goldenFolder, load } from './demo.js'
 
 let model: Model
 beforeAll(async () => {

@@ -3,9 +3,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { binding } from '../dist/binding.js'
-import { load, type Model, type Prompt } from '../dist/index.js'
-import { demoFolder, goldenFolder } from './demo.js'
+import type { Model, Prompt } from '../dist/index.js'
+import { demoFolder, goldenFolder, load } from './demo.js'
+import { memory } from './device.ts'
 
 let model: Model
 beforeAll(async () => {
@@ -85,9 +85,9 @@ describe('refuses at the first piece', () => {
     ],
   ]
   test.each(cases)('%o', async (prompt, Fault, message) => {
-    const { used } = binding.memory()
+    const { used } = memory()
     await expect(model.generate(prompt as Prompt).next()).rejects.toThrow(new Fault(message))
-    expect(binding.memory().used).toBe(used)
+    expect(memory().used).toBe(used)
   })
 
   test('more tokens than the context has room for', async () => {

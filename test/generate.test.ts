@@ -1,8 +1,8 @@
 // What model.generate gives, on the demo model: prompts, text, ends, log-probabilities, settings.
 import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type GenerateOptions, load, type Model, type Prompt } from '../dist/index.js'
-import { collect, demoExpected, demoFolder, folderLike, goldenFolder, sleep } from './demo.js'
+import type { GenerateOptions, Model, Prompt } from '../dist/index.js'
+import { collect, demoExpected, demoFolder, folderLike, goldenFolder, load, sleep } from './demo.js'
 
 const [genesis, psalm, matthew] = demoExpected
 const the = 262

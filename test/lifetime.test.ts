@@ -7,10 +7,10 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { Worker } from 'node:worker_threads'
 import { afterEach, describe, expect, test } from 'vitest'
-import { binding } from '../dist/binding.js'
-import { load, type Model } from '../dist/index.js'
+import type { Model } from '../dist/index.js'
 import { nemotronH, writeModel } from './checkpoint/fixtures.js'
-import { collect, demoExpected, demoFolder, goldenFolder, sleep } from './demo.js'
+import { collect, demoExpected, demoFolder, goldenFolder, load, sleep } from './demo.js'
+import { device, memory, onCpu } from './device.ts'
 import { expectNoThreads } from './text/folders.js'
 
 const [genesis, psalm] = demoExpected
@@ -18,15 +18,21 @@ const tiny = goldenFolder('nemotron-h-mamba-only')
 const disposed = new Error('generate: the model is disposed')
 const index = JSON.stringify(new URL('../dist/index.js', import.meta.url).href)
 
+const here = JSON.stringify({ device, dtype: 'f32' })
+
 /** Runs a script in a process of its own; rejects unless it exits by itself, with code 0. */
 async function runAlone(script: string, ...flags: string[]): Promise<string> {
-  const code = `import { load } from ${index}\nconst demo = ${JSON.stringify(demoFolder)}\n${script}`
+  const code = `
+    import * as nemotronH from ${index}
+    const load = (folder, options) => nemotronH.load(folder, { ...${here}, ...options })
+    const demo = ${JSON.stringify(demoFolder)}
+    ${script}`
   const args = [...flags, '--input-type=module', '-e', code]
-  return (await promisify(execFile)(process.execPath, args, { timeout: 20_000 })).stdout
+  return (await promisify(execFile)(process.execPath, args, { timeout: 50_000 })).stdout
 }
 
 afterEach(async () => {
-  await expect.poll(() => binding.memory().used).toBe(0) // a batch under way is let go when it is done
+  await expect.poll(() => memory().used).toBe(0) // a batch under way is let go when it is done
   await expectNoThreads()
 })
 
@@ -86,7 +92,7 @@ describe('dispose', () => {
     {
       await using model = await load(demoFolder)
       escaped = model
-      expect(binding.memory().used).toBeGreaterThan(0)
+      expect(memory().used).toBeGreaterThan(0)
     }
     expect(() => escaped.generate('x')).toThrow(disposed)
   })
@@ -97,11 +103,12 @@ describe('dispose', () => {
       // Embedding and head of 2^24 numbers each; as f32, 128 MiB.
       await writeModel(folder, { ...nemotronH, vocab_size: 2 ** 21 })
       const model = await load(folder, { weights: 'f32' })
-      expect(binding.memory().used).toBeGreaterThanOrEqual(2 ** 27)
-      const { rss } = process.memoryUsage()
+      expect(memory().used).toBeGreaterThanOrEqual(2 ** 27)
+      const left = () => (onCpu ? -process.memoryUsage().rss : memory().free)
+      const before = left()
       model.dispose()
-      // What else this process does meanwhile is far from a quarter of it.
-      await expect.poll(() => rss - process.memoryUsage().rss).toBeGreaterThan(2 ** 27 * 0.75)
+      // What else goes on meanwhile is far from a quarter of it.
+      await expect.poll(() => left() - before).toBeGreaterThan(2 ** 27 * 0.75)
     } finally {
       await rm(folder, { recursive: true })
     }
@@ -113,7 +120,7 @@ describe('a worker thread', () => {
     const code = `
       const { parentPort } = require('node:worker_threads')
       import(${index}).then(async ({ load }) => {
-        const model = await load(${JSON.stringify(demoFolder)})
+        const model = await load(${JSON.stringify(demoFolder)}, ${here})
         for await (const { ids } of model.generate([${genesis.ids}], { maxTokens: ${maxTokens}, ignoreEos: true })) {
           parentPort.postMessage(ids)
         }
@@ -195,7 +202,6 @@ describe('a process', () => {
 // anything would pass 32 MiB, where V8's young generation moves the size of a process by 8 MiB now and then.
 test('10,000 tokens hold as much as 1,000', { timeout: 60_000 }, async () => {
   const script = `
-    import { binding } from ${JSON.stringify(new URL('../dist/binding.js', import.meta.url).href)}
     const model = await load(${JSON.stringify(tiny)}, { context: 16384 })
     const most = []
     const heap = []
@@ -210,7 +216,7 @@ test('10,000 tokens hold as much as 1,000', { timeout: 60_000 }, async () => {
         rss.push(usage.rss)
         most.push(0)
       }
-      most.push(Math.max(most.pop(), binding.memory().used))
+      most.push(Math.max(most.pop(), model.device.memory().used))
     }
     console.log(JSON.stringify({ tokens, most, heap, rss }))`
   const { tokens, most, heap, rss } = JSON.parse(await runAlone(script, '--expose-gc'))

@@ -33,9 +33,10 @@ const inApp = (...args: string[]) => run('node', args, app, bare)
 const launcher = `#!/bin/sh
 for argument; do
   if [ "$previous" = -o ]; then object=$argument; fi
+  if [ "$previous" = -c ]; then source=$argument; fi
   previous=$argument
 done
-if [ "${root}/build/$object" -nt "$previous" ]; then cp "${root}/build/$object" "$object"; else exec "$@"; fi
+if [ "${root}/build/$object" -nt "$source" ]; then cp "${root}/build/$object" "$object"; else exec "$@"; fi
 `
 
 async function copyTree() {

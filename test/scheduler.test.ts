@@ -1,9 +1,9 @@
 // Several generations on one model: shared batches, turns, readers that stop, leave or abort. Every batch starts with
 // the embedding of its ids, which is where these tests count batches.
 import { afterEach, describe, expect, test, vi } from 'vitest'
-import { binding } from '../dist/binding.js'
-import { load, type Model, ops } from '../dist/index.js'
-import { collect, demoExpected, demoFolder, goldenFolder, sleep } from './demo.js'
+import { type Model, ops } from '../dist/index.js'
+import { collect, demoExpected, demoFolder, goldenFolder, load, sleep } from './demo.js'
+import { memory } from './device.ts'
 
 const [genesis, psalm, matthew] = demoExpected
 const tiny = goldenFolder('nemotron-h-hybrid')
@@ -106,7 +106,7 @@ describe('batches', () => {
   test('a batch that fails rejects its readers only, and holds nothing', async () => {
     using model = await load(demoFolder, { sequences: 1 })
     await expectFree(model)
-    const { used } = binding.memory()
+    const { used } = memory()
     const waits = model.generate(psalm.prompt, { maxTokens: 8 })
     vi.spyOn(ops, 'gatedRmsNorm').mockImplementationOnce(() => {
       throw new Error('empty: out of memory')
@@ -115,7 +115,7 @@ describe('batches', () => {
     const [one, other] = await Promise.allSettled([failed, collect(waits)])
     expect(one).toMatchObject({ status: 'rejected', reason: new Error('empty: out of memory') })
     expect(other).toMatchObject({ status: 'fulfilled', value: { ids: psalm.greedy.slice(0, 8) } })
-    expect(binding.memory().used).toBe(used)
+    expect(memory().used).toBe(used)
   })
 })
 

@@ -7,6 +7,7 @@ import { promisify } from 'node:util'
 import { Worker } from 'node:worker_threads'
 import { expect, test } from 'vitest'
 import { binding } from '../dist/binding.js'
+import { device, memory, onCpu, tensor } from './device.ts'
 
 const path = JSON.stringify(join(import.meta.dirname, '../dist/binding.js'))
 
@@ -14,8 +15,9 @@ const path = JSON.stringify(join(import.meta.dirname, '../dist/binding.js'))
 const prelude = `
   const { parentPort, workerData } = require('node:worker_threads')
   const addon = () => import(${path}).then(({ binding }) => binding)
+  const on = ${JSON.stringify(device)}
   const square = (binding, size) =>
-    binding.tensor(Float32Array.from({ length: size * size }, (_, i) => (i % 13) - 6), 'f32', [size, size])
+    binding.tensor(Float32Array.from({ length: size * size }, (_, i) => (i % 13) - 6), 'f32', [size, size], on)
   const product = (binding, x) => binding.linear(x, x, undefined, undefined, 'f32')
 `
 const thread = (script: string, workerData?: unknown) =>
@@ -31,10 +33,11 @@ const run = (script: string) =>
     },
   )
 
-/** Queues some seconds of work. */
+/** Queues some seconds of work; a GPU has more to do before the reads. */
 const busy = `
   const binding = await addon()
   const x = square(binding, 1024)
+  for (let i = 0; i < ${onCpu ? 0 : 20_000}; i++) product(binding, x).dispose()
   const reads = Array.from({ length: 120 }, () => product(binding, x).read())
 `
 
@@ -53,18 +56,18 @@ test('threads compute at once, each for itself', async () => {
 })
 
 test("memory and errors are a thread's own", async () => {
-  const { used } = binding.memory()
+  const { used } = memory()
   const worker = thread(`
     const binding = await addon()
-    const before = binding.memory().used
-    const table = binding.tensor(new Float32Array(1 << 20), 'f32', [1 << 19, 2])
-    binding.embedding(binding.tensor(Int32Array.of(-1), 'i32', [1]), table, 'f32')
-    parentPort.postMessage([before, binding.memory().used >= table.bytes])
+    const before = binding.memory(on).used
+    const table = binding.tensor(new Float32Array(1 << 20), 'f32', [1 << 19, 2], on)
+    binding.embedding(binding.tensor(Int32Array.of(-1), 'i32', [1], on), table, 'f32')
+    parentPort.postMessage([before, binding.memory(on).used >= table.bytes])
     parentPort.on('message', () => table.read().catch((error) => parentPort.postMessage(error.message)))
   `)
   expect(await once(worker, 'message')).toEqual([[0, true]])
-  expect(binding.memory().used).toBe(used)
-  expect(await binding.tensor(Float32Array.of(1), 'f32', [1]).read()).toEqual(Float32Array.of(1))
+  expect(memory().used).toBe(used)
+  expect(await tensor(Float32Array.of(1), 'f32', [1]).read()).toEqual(Float32Array.of(1))
   worker.postMessage('read')
   expect(await once(worker, 'message')).toEqual(['embedding: ids[0] is -1, expected 0 to 524287'])
   await worker.terminate()
@@ -78,7 +81,7 @@ test('a thread ends while its queue is busy and reads are pending', async () => 
     expect(await worker.terminate()).toBe(1)
     expect(performance.now() - began, 'it waits for the op that runs, not for the queue').toBeLessThan(1000)
   }
-  expect(await binding.tensor(Float32Array.of(1), 'f32', [1]).read()).toEqual(Float32Array.of(1))
+  expect(await tensor(Float32Array.of(1), 'f32', [1]).read()).toEqual(Float32Array.of(1))
 })
 
 test('a thread that ends by itself first has its reads', async () => {

@@ -1,20 +1,17 @@
 // What attention promises beyond its values: the same bits however a sequence is computed, nothing read that is not
 // its own, and words for what cannot be.
-import { afterAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import type { Act, Tensor } from '../../binding.js'
 import { binding } from '../../dist/binding.js'
+import { empty, implementations, onCpu, simt, tensor } from '../device.ts'
 import { nd, Random } from './spec.ts'
 
-const { simd: best } = binding.buildInfo()
-const simds = (['portable', 'avx2', 'avx512'] as const).filter((name) => binding.useSimd(name))
-afterAll(() => binding.useSimd(best))
-
-const ints = (...values: number[]) => binding.tensor(Int32Array.from(values), 'i32', [values.length])
-const table = (rows: number[][]) => binding.tensor(Int32Array.from(rows.flat()), 'i32', [rows.length, rows[0]!.length])
+const ints = (...values: number[]) => tensor(Int32Array.from(values), 'i32', [values.length])
+const table = (rows: number[][]) => tensor(Int32Array.from(rows.flat()), 'i32', [rows.length, rows[0]!.length])
 const floats = <A extends Act>(act: A, shape: number[], random: Random, scale = 1) =>
-  binding.tensor(Float32Array.from(random.normal(shape, scale).data), act, shape)
+  tensor(Float32Array.from(random.normal(shape, scale).data), act, shape)
 const nans = (act: Act, shape: number[]) =>
-  binding.tensor(new Float32Array(shape.reduce((n, size) => n * size, 1)).fill(Number.NaN), act, shape)
+  tensor(new Float32Array(shape.reduce((n, size) => n * size, 1)).fill(Number.NaN), act, shape)
 
 interface Sequence {
   q: Tensor<Act> // [T,H,P]
@@ -46,7 +43,7 @@ async function bitsInChunks({ q, k, v }: Sequence, ends: number[], pageSize: num
           const [, heads, width] = t.shape as [number, number, number]
           const other = random.normal([heads * width]).data
           const data = Float32Array.from([...other, ...(await t.read())])
-          return binding.tensor(data, t.dtype, [n + 1, heads, width])
+          return tensor(data, t.dtype, [n + 1, heads, width])
         }),
       )
       const where = [table([order.map((_, i) => (i ? -1 : spare)), order]), ints(0, 1, n + 1), ints(0, begin)] as const
@@ -64,7 +61,7 @@ async function bitsInChunks({ q, k, v }: Sequence, ends: number[], pageSize: num
   return Buffer.concat(parts)
 }
 
-describe.each(simds)('the same bits, %s', (simd) => {
+describe.each(implementations)('the same bits, $name', ({ use }) => {
   for (const act of ['f32', 'bf16'] as const) {
     for (const [G, heads] of [
       [2, 1],
@@ -72,9 +69,9 @@ describe.each(simds)('the same bits, %s', (simd) => {
       [2, 8],
     ] as const) {
       test(`${act}, ${heads} query heads to a key head`, async () => {
-        binding.useSimd(simd)
+        use()
         const random = new Random(7)
-        const [T, P] = [150, 24]
+        const [T, P] = [simt ? 70 : 150, 24]
         const sequence = {
           q: floats(act, [T, G * heads, P], random, 3),
           k: floats(act, [T, G, P], random, 3),
@@ -95,12 +92,34 @@ describe.each(simds)('the same bits, %s', (simd) => {
   }
 })
 
+// A GPU splits keys there, in bf16.
+test.each(onCpu ? (['f32', 'bf16'] as const) : (['bf16'] as const))(
+  'the same bits past 512 and 1024 keys, %s',
+  async (act) => {
+    const random = new Random(9)
+    const [T, P] = [1030, 8]
+    const sequence = {
+      q: floats(act, [T, 4, P], random, 3),
+      k: floats(act, [T, 2, P], random, 3),
+      v: floats(act, [T, 2, P], random),
+    }
+    const whole = await bitsInChunks(sequence, [T], 64, random)
+    for (const ends of [
+      [512, 1024, 1025, T],
+      [500, 520, 1022, 1023, 1024, T],
+    ]) {
+      expect((await bitsInChunks(sequence, ends, 64, random)).equals(whole), `chunks to ${ends}`).toBe(true)
+      expect((await bitsInChunks(sequence, ends, 48, random, true)).equals(whole), 'in a batch').toBe(true)
+    }
+  },
+)
+
 test('a token does not see what comes after it, even if that is NaN', async () => {
   const random = new Random(3)
   const sequence = (T: number, until: number) => {
     const rows = (heads: number, salt: number) => {
       const x = nd([T, heads, 4], (i) => (i < until * heads * 4 ? Math.sin(i * salt) : Number.NaN))
-      return binding.tensor(Float32Array.from(x.data), 'f32', x.shape)
+      return tensor(Float32Array.from(x.data), 'f32', x.shape)
     }
     return { q: rows(2, 1), k: rows(1, 2), v: rows(1, 3) }
   }
@@ -110,8 +129,8 @@ test('a token does not see what comes after it, even if that is NaN', async () =
 })
 
 describe('refuses', () => {
-  const rows = (T: number, heads: number) => binding.empty('f32', [T, heads, 4])
-  const caches = () => [binding.empty('f32', [5, 4, 2, 4]), binding.empty('f32', [5, 4, 2, 4])] as const
+  const rows = (T: number, heads: number) => empty('f32', [T, heads, 4])
+  const caches = () => [empty('f32', [5, 4, 2, 4]), empty('f32', [5, 4, 2, 4])] as const
 
   test.each([
     [[[0, 5]], [0, 7], [0], 'pages[0,1] is 5, expected 0 to 4'],
@@ -159,15 +178,21 @@ describe('refuses', () => {
     await expect(y.read()).rejects.toThrow('attention: q has 3 heads, expected a multiple of 2, the heads of kCache')
   })
 
+  test.runIf(!onCpu)('heads wider than a tile on a GPU', async () => {
+    const [q, cache] = [empty('bf16', [1, 2, 264]), empty('bf16', [1, 4, 2, 264])]
+    const y = binding.attention(q, cache, cache, table([[0]]), ints(0, 1), ints(0), 1)
+    await expect(y.read()).rejects.toThrow('attention: q has heads of 264 elements, expected at most 256 on a GPU')
+  })
+
   test('to rotate heads of odd width', async () => {
-    const x = binding.empty('f32', [1, 2, 5])
-    binding.rope(x, binding.empty('f32', [3]), ints(0, 1), ints(0))
+    const x = empty('f32', [1, 2, 5])
+    binding.rope(x, empty('f32', [3]), ints(0, 1), ints(0))
     await expect(x.read()).rejects.toThrow('rope: x has heads of 5 elements, expected an even number')
   })
 
   test('before anything is written', async () => {
-    const k = binding.tensor(new Float32Array(160).fill(7), 'f32', [5, 4, 2, 4])
-    const v = binding.tensor(new Float32Array(160).fill(7), 'f32', [5, 4, 2, 4])
+    const k = tensor(new Float32Array(160).fill(7), 'f32', [5, 4, 2, 4])
+    const v = tensor(new Float32Array(160).fill(7), 'f32', [5, 4, 2, 4])
     binding.kvAppend(rows(7, 2), rows(7, 2), table([[0, 9]]), ints(0, 7), ints(0), k, v)
     await expect(k.read()).rejects.toThrow('pages[0,1] is 9')
     expect(new Set([...(await k.read()), ...(await v.read())])).toEqual(new Set([7]))
@@ -178,7 +203,7 @@ test('pages that several sequences read are fine: a shared prefix', async () => 
   const random = new Random(5)
   const [k, v] = [floats('f32', [2, 4, 1, 4], random), floats('f32', [2, 4, 1, 4], random)]
   const q = floats('f32', [1, 2, 4], random)
-  const twice = binding.tensor(Float32Array.from([...(await q.read()), ...(await q.read())]), 'f32', [2, 2, 4])
+  const twice = tensor(Float32Array.from([...(await q.read()), ...(await q.read())]), 'f32', [2, 2, 4])
   const both = [
     table([
       [1, -1],

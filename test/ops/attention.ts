@@ -1,6 +1,7 @@
 // Rotary embedding, the paged cache, and attention as its sum over all positions.
 import fc from 'fast-check'
 import {
+  type Arithmetic,
   type Expected,
   type Inputs,
   type Nd,
@@ -22,10 +23,10 @@ function tokens(inputs: Inputs): { sequence: number; position: number }[] {
   )
 }
 
-/** S sequences of `shortest` to `longest` new tokens after up to `past` others. */
-function batch({ S, shortest, longest, past }: Sizes, random: Random) {
+/** S sequences of `shortest` to `longest` new tokens after `before` (0 if absent) to `past` others. */
+function batch({ S, shortest, longest, before = 0, past }: Sizes, random: Random) {
   const lengths = Array.from({ length: S! }, () => random.integer(shortest!, longest!))
-  return { lengths, offsets: offsets(lengths), past: random.integers([S!], 0, past!) }
+  return { lengths, offsets: offsets(lengths), past: random.integers([S!], before, past!) }
 }
 
 // ---- rotary embedding
@@ -172,10 +173,7 @@ const kvAppend: Spec = {
 
 // ---- attention
 
-/** What f32 loses near its smallest numbers: exp is 0 below 2^-150. */
-const tiny = 2 ** -120
-
-function attend(inputs: Inputs): Record<string, Expected> {
+function attend(inputs: Inputs, { operands, sums }: Arithmetic): Record<string, Expected> {
   const [q, kCache, vCache] = (['q', 'kCache', 'vCache'] as const).map((name) => tensorOf(inputs, name))
   const [, H, P] = q!.shape as [number, number, number]
   const heads = H / kCache!.shape[2]!
@@ -196,23 +194,27 @@ function attend(inputs: Inputs): Record<string, Expected> {
       const weights = scores.map((score) => Math.exp(score - largest))
       const total = weights.reduce((sum, x) => sum + x, 0)
 
-      // How far the exponent of a weight may be off, as an absolute error of the score: scaled query and dot
-      // product, the distances from the running maxima, which add up to that from the last; then for each time it
-      // is scaled down, at most once for every key, nothing more than exp (4 u) and a product.
+      // How far the exponent of a weight may be off, as an absolute error of the score: the dot product, its scale
+      // and the product with it; the distances from the running maxima, which add up to that from the last; then for
+      // each time it is scaled down, at most once for every key, nothing more than exp (4 u) and a product.
       const off = Math.max(
         ...products.map((terms, j) => {
           const magnitude = terms.reduce((sum, x) => sum + Math.abs(x), 0)
-          return (P + 1) * magnitude + Math.min(largest - scores[j]!, 104) + 4 + 5 * rescales(n)
+          return (P * sums + 2 * u) * magnitude + (Math.min(largest - scores[j]!, 104) + 4 + 5 * rescales(n)) * u
         }),
       )
+      // Of weights and of their sum; of each weight as an operand; sums of n values and of n weights; the quotient.
+      const relative = Math.expm1(2 * off + operands + n * sums + (n + 3) * u)
       for (let i = 0; i < P; i++) {
         let magnitude = 0
+        let lost = 0 // weights below the least normal number, and products
         keys.forEach((key, j) => {
-          value.data[row + i]! += (weights[j]! / total) * vCache!.data[key + i]!
-          magnitude += (weights[j]! / total) * Math.abs(vCache!.data[key + i]!)
+          const v = vCache!.data[key + i]!
+          value.data[row + i]! += (weights[j]! / total) * v
+          magnitude += (weights[j]! / total) * Math.abs(v)
+          lost += 2 ** -126 * (Math.abs(v) + 1)
         })
-        // The sums of values and of weights, n products each; the quotient.
-        error[row + i] = (Math.expm1(2 * off * u) + (2 * n + 3) * u) * magnitude + tiny
+        error[row + i] = relative * magnitude + lost
       }
     }
   })
@@ -261,6 +263,33 @@ const attention: Spec = {
     'empty sequences among others': { S: 6, shortest: 0, longest: 2, past: 5, G: 1, heads: 2, P: 3, pageSize: 3 },
     'no tokens': { S: 2, shortest: 0, longest: 0, past: 5, G: 2, heads: 2, P: 4, pageSize: 8 },
     'no sequences': { S: 0, shortest: 0, longest: 0, past: 0, G: 2, heads: 2, P: 4, pageSize: 8 },
+    'heads of 64': { S: 2, shortest: 20, longest: 40, past: 90, G: 2, heads: 2, P: 64, pageSize: 16 },
+    'heads of 128': { S: 2, shortest: 20, longest: 40, past: 90, G: 2, heads: 2, P: 128, pageSize: 64 },
+    'heads of 136': { S: 1, shortest: 40, longest: 40, past: 90, G: 1, heads: 2, P: 136, pageSize: 16 },
+    'heads of 250, not aligned': { S: 1, shortest: 40, longest: 40, past: 50, G: 2, heads: 1, P: 250, pageSize: 9 },
+    'heads of 256': { S: 2, shortest: 1, longest: 1, before: 100, past: 150, G: 2, heads: 2, P: 256, pageSize: 32 },
+    'decode after more than 1024 keys': {
+      S: 2,
+      shortest: 1,
+      longest: 1,
+      before: 1000,
+      past: 1100,
+      G: 2,
+      heads: 4,
+      P: 16,
+      pageSize: 64,
+    },
+    'a chunk that passes 1024 keys': {
+      S: 1,
+      shortest: 90,
+      longest: 90,
+      before: 1000,
+      past: 1000,
+      G: 1,
+      heads: 2,
+      P: 8,
+      pageSize: 64,
+    },
   },
   arbitrary: fc.record({
     S: fc.nat(3),

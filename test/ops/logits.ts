@@ -1,5 +1,6 @@
 // The ops on logits around the draw: what was said before, penalties and biases, log-probabilities.
 import fc from 'fast-check'
+import { onCpu } from '../device.ts'
 import { rowOf, sample } from './sample.ts'
 import {
   type Expected,
@@ -57,6 +58,7 @@ const countTokens: Spec = {
     'no tokens': { S: 4, longest: 0, V: 6, generated: 0 },
     'no sequences': { S: 0, longest: 0, V: 6, generated: 0 },
     'more pieces than threads': { S: 6, longest: 30, V: 9000, generated: 0 },
+    'more tokens than a block has threads': { S: 2, longest: 4000, V: 50, generated: 1 },
   },
   arbitrary: fc.record({ S: fc.nat(6), longest: fc.nat(20), V: fc.integer({ min: 1, max: 40 }), generated: fc.nat(1) }),
 }
@@ -99,6 +101,7 @@ const penalize: Spec = {
     'a vocabulary of one': { S: 2, V: 1 },
     'no sequences': { S: 0, V: 8 },
     'more pieces than threads': { S: 5, V: 9000 },
+    'more pieces, odd': { S: 2, V: 4099 },
   },
   arbitrary: fc.record({ S: fc.nat(5), V: fc.integer({ min: 1, max: 70 }) }),
   special: {
@@ -154,6 +157,7 @@ const biasLogits: Spec = {
     'one row': { S: 1, V: 40, longest: 6 },
     none: { S: 3, V: 5, longest: 0 },
     'no sequences': { S: 0, V: 5, longest: 0 },
+    'lists longer than a block': { S: 3, V: 300, longest: 900 },
   },
   arbitrary: fc.record({ S: fc.nat(5), V: fc.integer({ min: 1, max: 30 }), longest: fc.nat(20) }),
   special: {
@@ -174,9 +178,11 @@ function logSoftmax(row: number[]): { value: number[]; error: number } {
   const weights = row.map((x) => Math.exp(x - largest))
   const total = weights.reduce((sum, x) => sum + x, 0)
   const value = row.map((x) => x - largest - Math.log(total))
-  // Of each term of the sum: its distance from the maximum, rounded, and exp, 4 u; one more for their products.
+  // Of each term of the sum: its distance from the maximum, rounded, by way of running maxima or not, and exp, 4 u.
+  // A GPU adds 8 terms in f32, 3 u, and a thread's sum is multiplied by exp, 2 u, wherever its maximum rises, with each
+  // 8192 tokens at most, and once at the end.
   const off = row.reduce((sum, x, i) => sum + (weights[i]! > 0 ? (weights[i]! / total) * (largest - x) : 0), 0)
-  return { value, error: u * (off + 5) }
+  return { value, error: u * (off + (onCpu ? 5 : 9 + 2 * Math.ceil(row.length / 8192))) }
 }
 
 const logProbs: Spec = {
@@ -194,11 +200,13 @@ const logProbs: Spec = {
     'a vocabulary of one': { S: 2, V: 1 },
     'no sequences': { S: 0, V: 8 },
     'more pieces than threads': { S: 4, V: 20000 },
+    'more pieces, odd': { S: 2, V: 16391 },
   },
   arbitrary: fc.record({ S: fc.nat(5), V: fc.integer({ min: 1, max: 300 }) }),
   special: {
     'large logits': (random) => ({ logits: random.normal([3, 50], 1e30), ids: vector([0, 1, 2]) }),
     'all equal': () => ({ logits: nd([2, 1000], () => -77), ids: vector([0, 999]) }),
+    'ever rising': () => ({ logits: nd([1, 40000], (i) => i / 8000), ids: vector([12345]) }),
     'banned tokens': () => ({
       logits: nd([3, 3], (i) => (i % 3 === 1 || i > 5 ? Number.NEGATIVE_INFINITY : i)),
       ids: vector([0, 1, 2]),
@@ -214,7 +222,8 @@ const topLogProbs: Spec = {
     const rows = Array.from({ length: S }, (_, s) => logSoftmax(rowOf(logits, s)))
     const order = rows.map((_, s) => {
       const row = rowOf(logits, s)
-      return row.map((_, id) => id).sort((a, b) => (row[a] === row[b] ? a - b : row[b]! - row[a]!))
+      const clean = row.map((x) => (Number.isNaN(x) ? Number.NEGATIVE_INFINITY : x))
+      return row.map((_, id) => id).sort((a, b) => (clean[a] === clean[b] ? a - b : clean[b]! - clean[a]!))
     })
     const at = (i: number) => [Math.floor(i / count), i % count] as const
     const pick = (element: (s: number, i: number) => number): Expected['value'] =>
@@ -231,6 +240,8 @@ const topLogProbs: Spec = {
     none: { S: 2, V: 9, count: 0 },
     'no sequences': { S: 0, V: 8, count: 2 },
     'more than are sorted at first': { S: 2, V: 2000, count: 700 },
+    'few of many': { S: 3, V: 20000, count: 20 },
+    'odd, all': { S: 1, V: 1301, count: 1301 },
   },
   arbitrary: fc
     .record({ S: fc.nat(5), V: fc.integer({ min: 1, max: 300 }), part: fc.float({ min: 0, max: 1, noNaN: true }) })
@@ -244,6 +255,12 @@ const topLogProbs: Spec = {
       logits: nd([1, 5], (i) => [Number.NEGATIVE_INFINITY, 1, Number.NEGATIVE_INFINITY, -1e30, 2][i]!),
       count: 5,
     }),
+    'most tokens banned': () => ({
+      logits: nd([2, 3003], (i) => (i % 1001 === 7 ? i : Number.NEGATIVE_INFINITY)),
+      count: 30,
+    }),
+    'thousands of equal ones': (random) => ({ logits: nd([2, 5000], () => random.integer(0, 2)), count: 600 }),
+    'NaN among the last': () => ({ logits: nd([1, 6], (i) => [NaN, 1, NaN, -1e30, -Infinity, 2][i]!), count: 6 }),
   },
 }
 

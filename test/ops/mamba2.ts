@@ -1,7 +1,9 @@
 // The ops of Mamba-2 (Dao and Gu 2024, arXiv 2405.21060): the convolution as its sum, the scan as the recurrence.
 import fc from 'fast-check'
 import {
+  type Arithmetic,
   type Expected,
+  f32Arithmetic,
   type Inputs,
   type Nd,
   nd,
@@ -13,8 +15,8 @@ import {
   vector,
 } from './spec.ts'
 
-/** What f32 loses where results are near its smallest numbers. */
-const tiny = 2 ** -120
+/** What f32 loses where results are near its smallest numbers; a GPU's silu loses the most. */
+const tiny = 2 ** -118
 
 const silu = (v: number) => v / (1 + Math.exp(-v))
 
@@ -71,8 +73,8 @@ function convolution(inputs: Inputs): Record<string, Expected> {
           size += Math.abs(term)
         }
         y.data[t * D + d] = silu(sum)
-        // W products and W additions; the slope of silu is at most 1.1; an exp of 2 ulp, an addition, a division.
-        error[t * D + d] = 1.1 * (W + 1) * u * size + 6 * u * Math.abs(silu(sum)) + tiny
+        // W products and W additions; the slope of silu is at most 1.1; an exp and a division of 2 ulp, an addition.
+        error[t * D + d] = 1.1 * (W + 1) * u * size + 9 * u * Math.abs(silu(sum)) + tiny
       }
       for (let w = 0; w < W - 1; w++) after.data[(slot * (W - 1) + w) * D + d] = row(end - (W - 1) + w, d)
     }
@@ -99,6 +101,9 @@ const causalConv1d: Spec = {
     'a window of one': { T: 4, S: 2, D: 7, W: 1 },
     'a window of two': { T: 4, S: 2, D: 7, W: 2 },
     'more channels than a block': { T: 5, S: 2, D: 531, W: 4 },
+    'channels in packs, longer than a run of tokens': { T: 150, S: 3, D: 24, W: 4 },
+    'more packs than a block': { T: 5, S: 2, D: 1048, W: 4 },
+    'a window wider than a run of tokens': { T: 160, S: 3, D: 3, W: 50 },
     'no channels': { T: 3, S: 1, D: 0, W: 4 },
     'no tokens': { T: 0, S: 2, D: 4, W: 4 },
     'no sequences': { T: 0, S: 0, D: 4, W: 4 },
@@ -113,6 +118,11 @@ const causalConv1d: Spec = {
     'no bias': (random) => {
       const { bias: _, ...rest } = makeConvolution({ T: 9, S: 2, D: 6, W: 4 }, random)
       return rest
+    },
+    'not a number': (random) => {
+      const inputs = makeConvolution({ T: 80, S: 2, D: 8, W: 4 }, random)
+      for (const i of [3, 8 * 31 + 1, 8 * 79]) tensorOf(inputs, 'x').data[i] = Number.NaN
+      return inputs
     },
     'sums that saturate': (random) => ({
       ...makeConvolution({ T: 12, S: 2, D: 6, W: 4 }, random),
@@ -132,6 +142,8 @@ const causalConv1dStep: Spec = {
     'a window of one': { S: 2, D: 7, W: 1 },
     'a window of eight': { S: 2, D: 7, W: 8 },
     'more channels than a block': { S: 2, D: 531, W: 4 },
+    'channels in packs': { S: 5, D: 1048, W: 4 },
+    'more sequences than threads': { S: 131, D: 8, W: 4 },
     'no sequences': { S: 0, D: 4, W: 4 },
   },
   arbitrary: fc.record({ S: fc.nat(4), D: fc.nat(40), W: fc.integer({ min: 1, max: 8 }) }),
@@ -144,9 +156,11 @@ const causalConv1dStep: Spec = {
  *
  * Beside the state go its size, the same recurrence of absolute values, and its error from what comes before
  * the sums: d, which both scales a term and decays all earlier ones, and the rounding of d A. The sums add to
- * that: over chunk and state size, in four lanes or more; and over the chunks, which each scale and add.
+ * that: over the chunk, twice over the state size, C B^T and C state; and over the chunks, which each scale and add.
+ * So do operands: d x, decayed, on its way to the state; then the state, or else the decayed products of B and C, on
+ * the way to y.
  */
-function recurrence(inputs: Inputs): Record<string, Expected> {
+function recurrence(inputs: Inputs, { operands, sums }: Arithmetic): Record<string, Expected> {
   const [x, dt, B, C, state] = ['x', 'dt', 'B', 'C', 'state'].map((name) => tensorOf(inputs, name)) as [
     Nd,
     Nd,
@@ -169,7 +183,9 @@ function recurrence(inputs: Inputs): Record<string, Expected> {
   const stateError = new Float64Array(after.data.length)
 
   for (const { begin, end, past, slot } of sequences(inputs)) {
-    const sums = (Math.min(chunk, end - begin) / 4 + 6 * Math.ceil((end - begin) / chunk + 1) + 20) * u
+    const length = end - begin
+    const inState = Math.min(chunk, length) * sums + (6 * Math.ceil(length / chunk + 1) + 20) * u + operands
+    const inY = inState + 2 * N * sums + operands
     for (let h = 0; h < H; h++) {
       const first = (slot * H + h) * P * N
       const values = after.data.subarray(first, first + P * N)
@@ -197,10 +213,10 @@ function recurrence(inputs: Inputs): Record<string, Expected> {
             error += errors[i]! * Math.abs(c)
           }
           y.data[at] = sum
-          yError[at] = error + (sums + (N / 2) * u) * size + tiny
+          yError[at] = error + inY * size + tiny
         }
       }
-      if (end > begin) for (let i = 0; i < P * N; i++) stateError[first + i] = errors[i]! + sums * sizes[i]! + tiny
+      if (end > begin) for (let i = 0; i < P * N; i++) stateError[first + i] = errors[i]! + inState * sizes[i]! + tiny
     }
   }
   return { y: { value: y, error: yError }, state: { value: after, error: stateError } }
@@ -278,6 +294,11 @@ const ssmScan: Spec = {
     'heads of the 8B and 56B': { T: 140, S: 2, G: 1, heads: 2, P: 64, N: 128, chunk: 128 },
     'heads of the 9B and 12B': { T: 40, S: 1, G: 2, heads: 1, P: 80, N: 128, chunk: 32 },
     'a state of 256': { T: 40, S: 1, G: 1, heads: 1, P: 10, N: 256, chunk: 32 },
+    'chunks longer than a tile': { T: 330, S: 2, G: 1, heads: 1, P: 8, N: 16, chunk: 256 },
+    'chunks of an odd number of blocks': { T: 250, S: 2, G: 1, heads: 2, P: 8, N: 16, chunk: 208 },
+    'heads and states wider than a tile': { T: 20, S: 1, G: 1, heads: 1, P: 136, N: 72, chunk: 16 },
+    'odd rows in packs': { T: 90, S: 3, G: 1, heads: 1, P: 24, N: 40, chunk: 64 },
+    'odd ones': { T: 70, S: 2, G: 1, heads: 1, P: 83, N: 67, chunk: 65 },
     'many short sequences, some empty': { T: 6, S: 9, G: 2, heads: 1, P: 20, N: 64, chunk: 8 },
     'no tokens': { T: 0, S: 2, G: 1, heads: 2, P: 4, N: 8, chunk: 16 },
     'no sequences': { T: 0, S: 0, G: 1, heads: 2, P: 4, N: 8, chunk: 16 },
@@ -297,13 +318,16 @@ const ssmScan: Spec = {
 }
 
 const ssmStep: Spec = {
-  reference: recurrence,
+  reference: (inputs) => recurrence(inputs, f32Arithmetic),
   make: makeStep,
   sizes: {
     'three sequences': { S: 3, G: 2, heads: 3, P: 3, N: 5 },
     'heads of the 8B and 56B': { S: 2, G: 1, heads: 2, P: 64, N: 128 },
     'heads of the 9B and 12B': { S: 2, G: 2, heads: 1, P: 80, N: 128 },
     'a state of 256': { S: 1, G: 1, heads: 1, P: 10, N: 256 },
+    'a state of more than a warp at a time': { S: 2, G: 1, heads: 2, P: 18, N: 136 },
+    'more sequences than threads': { S: 131, G: 1, heads: 1, P: 2, N: 3 },
+    'no state': { S: 2, G: 1, heads: 2, P: 5, N: 0 },
     'no sequences': { S: 0, G: 1, heads: 2, P: 4, N: 8 },
   },
   arbitrary: fc.record({

@@ -1,33 +1,42 @@
 // Norms and activations. The bounds count the roundings of f32 evaluation, each at most u of its result: n of
-// them in a sum of n squares in any order, 4 in exp (2 ulp), and one for every other operation.
+// them in a sum of n squares in any order, those of silu below, and one for every other operation.
 import fc from 'fast-check'
 import { type Expected, type Inputs, type Nd, nd, type Random, type Sizes, type Spec, tensorOf, u } from './spec.ts'
 
-/** silu of f32 is -0 where exp(-x) overflows; what it leaves out there is below 2^-120. */
-const kSiluTail = 2 ** -120
-const kSiluRoundings = 6 // exp 4, 1 + exp, the division
+/** silu of f32 is -0 where 1 + exp(-x) passes 2^126 or more; what it leaves out there is below 2^-119. */
+const kSiluTail = 2 ** -119
+/**
+ * How many u silu may be off. On a GPU the exponent -x log2(e) is rounded twice, which 2^ makes 1.25 |x|; 2^ itself is
+ * right to 2^-22, 1 + it to 1, the inverse to 2^-23 and the product to 1. Where x > 0, of the first two less than 1
+ * is left.
+ */
+const siluRoundings = (x: number) => 8 + 1.25 * Math.min(Math.max(-x, 0), 128)
 const silu = (x: number) => (x === Number.NEGATIVE_INFINITY ? 0 : x / (1 + Math.exp(-x)))
 
 /** What f32 makes of a number it cannot hold. */
 const held = (v: number) => (Math.abs(v) >= 2 ** 128 ? Math.sign(v) * Number.POSITIVE_INFINITY : v)
 
 /**
- * x * rsqrt(mean(x^2) + eps) * weight, the mean over parts of `size`. `roundings`: how many u the elements of x are
- * off already; `tail`: how much besides, of each.
+ * x * rsqrt(mean(x^2) + eps) * weight, the mean over parts of `size`. `roundings`: how many u each element of x is off
+ * already; `tail`: how much besides, of each.
  */
-function normalized(x: Nd, weight: Nd, eps: number, size: number, roundings = 0, tail = 0): Expected {
+function normalized(x: Nd, weight: Nd, eps: number, size: number, roundings?: Float64Array, tail = 0): Expected {
   const D = weight.data.length
   const value = new Float64Array(x.data.length)
   const error = new Float64Array(x.data.length)
   for (let part = 0; part < value.length; part += size) {
     let squares = 0
-    for (let i = part; i < part + size; i++) squares += x.data[i]! ** 2
+    let off = 0 // of squares, in u
+    for (let i = part; i < part + size; i++) {
+      squares += x.data[i]! ** 2
+      off += 2 * (roundings?.[i] ?? 0) * x.data[i]! ** 2
+    }
     const scale = 1 / Math.sqrt(squares / size + Math.fround(eps))
     // Under the root: squares and their sum, the mean, + eps; then the root, its inverse and two products.
-    const all = (size + 3 + 2 * roundings) / 2 + 4 + roundings
+    const all = (size + 3 + (squares > 0 ? off / squares : 0)) / 2 + 4
     for (let i = part; i < part + size; i++) {
       value[i] = x.data[i]! * scale * weight.data[i % D]!
-      error[i] = all * u * Math.abs(value[i]!) + tail * scale * Math.abs(weight.data[i % D]!)
+      error[i] = (all + (roundings?.[i] ?? 0)) * u * Math.abs(value[i]!) + tail * scale * Math.abs(weight.data[i % D]!)
     }
   }
   return { value: { shape: x.shape, data: value }, error }
@@ -38,8 +47,11 @@ const rows = {
   'one token': { T: 1, D: 64 },
   'one column': { T: 4, D: 1 },
   'no tokens': { T: 0, D: 8 },
+  'rows of one access': { T: 3, D: 8 },
+  'a warp and one more': { T: 2, D: 257 },
 }
-const many = { 'more pieces than threads': { T: 40, D: 1100 } }
+const many = { 'more pieces than threads': { T: 40, D: 1100 }, 'a block and one access wide': { T: 2, D: 8200 } }
+const wide = { 'more than registers hold': { T: 2, D: 16392 }, 'more than registers hold, odd': { T: 1, D: 16389 } }
 const rowSizes = fc.record({ T: fc.nat(9), D: fc.integer({ min: 1, max: 300 }) })
 
 const rmsNorm: Spec = {
@@ -48,7 +60,7 @@ const rmsNorm: Spec = {
     return { y: normalized(tensorOf(inputs, 'x'), weight, inputs.eps as number, weight.data.length) }
   },
   make: ({ T, D }: Sizes, random) => ({ x: random.normal([T!, D!]), weight: random.normal([D!]), eps: 1e-5 }),
-  sizes: { ...rows, ...many, wide: { T: 2, D: 4096 } },
+  sizes: { ...rows, ...many, ...wide },
   arbitrary: rowSizes,
   special: {
     'large values, squares near the limit of f32': (random) => ({
@@ -91,7 +103,7 @@ const addRmsNorm: Spec = {
     weight: random.normal([D!]),
     eps: 1e-5,
   }),
-  sizes: { ...rows, ...many },
+  sizes: { ...rows, ...many, ...wide },
   arbitrary: rowSizes,
 }
 
@@ -111,7 +123,8 @@ const gatedRmsNorm: Spec = {
     const size = weight!.data.length / (inputs.groups as number)
     const u = nd(x!.shape, (i) => x!.data[i]! * silu(z!.data[i]!))
     const most = x!.data.reduce((a, b) => Math.max(a, Math.abs(b)), 0)
-    return { y: normalized(u, weight!, inputs.eps as number, size, kSiluRoundings + 1, kSiluTail * most) }
+    const roundings = z!.data.map((v) => siluRoundings(v) + 1)
+    return { y: normalized(u, weight!, inputs.eps as number, size, roundings, kSiluTail * most) }
   },
   make: gated((shape, random) => random.normal(shape, 2)),
   sizes: {
@@ -121,6 +134,8 @@ const gatedRmsNorm: Spec = {
     'one token': { T: 1, G: 8, size: 16 },
     'no tokens': { T: 0, G: 2, size: 8 },
     'more pieces than threads': { T: 40, G: 8, size: 128 },
+    'groups of a model': { T: 3, G: 8, size: 1024 },
+    'more than registers hold': { T: 1, G: 2, size: 16392 },
   },
   arbitrary: fc.record({ T: fc.nat(6), G: fc.integer({ min: 1, max: 8 }), size: fc.integer({ min: 1, max: 70 }) }),
   special: {
@@ -165,7 +180,9 @@ const siluMul: Spec = {
   reference: (inputs) => {
     const [gate, up] = [tensorOf(inputs, 'gate'), tensorOf(inputs, 'up')]
     const value = nd(gate.shape, (i) => held(silu(gate.data[i]!) * up.data[i]!))
-    const error = value.data.map((v, i) => (kSiluRoundings + 1) * u * Math.abs(v) + kSiluTail * Math.abs(up.data[i]!))
+    const error = value.data.map(
+      (v, i) => (siluRoundings(gate.data[i]!) + 1) * u * Math.abs(v) + kSiluTail * Math.abs(up.data[i]!),
+    )
     return { y: { value, error } }
   },
   make: ({ T, D }: Sizes, random) => ({ gate: random.normal([T!, D!], 3), up: random.normal([T!, D!]) }),

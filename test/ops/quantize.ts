@@ -1,7 +1,7 @@
 // fp8 with current scaling. Largest magnitudes are exact; a scale is one division, its inverse another, and what
 // they scale one product: each at most u of its result. test/ops/quantize.test.ts has the published bits.
 import fc from 'fast-check'
-import { type Inputs, type Nd, nd, type Random, type Sizes, type Spec, tensorOf, u } from './spec.ts'
+import { type Expected, type Inputs, type Nd, nd, type Random, type Sizes, type Spec, tensorOf, u } from './spec.ts'
 
 const largest: Record<string, number> = { e4m3: 448, e5m2: 57344 }
 const kLargestFloat = 2 ** 128 - 2 ** 104
@@ -20,6 +20,8 @@ const sizes = {
   'no rows': { T: 0, D: 8 },
   'no columns': { T: 3, D: 0 },
   'more pieces than threads': { T: 40, D: 1100 },
+  'rows of one access': { T: 3, D: 8 },
+  'a block and one access wide': { T: 2, D: 8200 },
 }
 const arbitrary = fc.record({ T: fc.nat(9), D: fc.nat(130) })
 
@@ -124,6 +126,38 @@ const quantize: Spec = {
   ),
 }
 
+const quantizeTranspose: Spec = {
+  reference: (inputs, arithmetic) => {
+    const { y, scale } = quantize.reference(inputs, arithmetic) as Record<'y' | 'scale', Expected>
+    const [T, D] = y.value.shape as [number, number]
+    const error = y.error as Float64Array
+    const from = (i: number) => (i % T) * D + Math.floor(i / T)
+    const transposed = {
+      value: nd([D, T], (i) => y.value.data[from(i)]!),
+      error: error.map((_, i) => error[from(i)]!),
+    }
+    return { y, transposed, scale }
+  },
+  make: ({ T, D }: Sizes, random) => withAmax(random.normal([T!, D!]), false, format(random)),
+  sizes: {
+    ...sizes,
+    'tiles and an access more, both ways': { T: 264, D: 136 },
+    'tiles and one more, both ways': { T: 129, D: 257 },
+  },
+  arbitrary: fc.record({ T: fc.nat(300), D: fc.nat(130) }),
+  special: Object.fromEntries(
+    ['e4m3', 'e5m2'].map((to): [string, (random: Random) => Inputs] => [
+      `${to}, every element another`,
+      () =>
+        withAmax(
+          nd([16, 16], (i) => i - 128),
+          false,
+          to,
+        ),
+    ]),
+  ),
+}
+
 const dequantize: Spec = {
   reference: (inputs) => {
     const [x, scale] = [tensorOf(inputs, 'x'), tensorOf(inputs, 'scale').data]
@@ -140,4 +174,4 @@ const dequantize: Spec = {
   arbitrary,
 }
 
-export const quantizeSpecs = { amax, rowAmax, quantize, dequantize }
+export const quantizeSpecs = { amax, rowAmax, quantize, quantizeTranspose, dequantize }

@@ -1,7 +1,8 @@
 // Casts against torch's bits, copies bit for bit, and what the ids and offsets of a batch must not be.
 import { readFileSync } from 'node:fs'
-import { afterAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { binding } from '../../dist/binding.js'
+import { implementations, tensor } from '../device.ts'
 
 type Column = 'f32' | 'bf16' | 'f16' | 'e4m3' | 'e5m2'
 const golden = JSON.parse(readFileSync(new URL('../golden/casts.json', import.meta.url), 'utf8')) as Record<
@@ -10,21 +11,17 @@ const golden = JSON.parse(readFileSync(new URL('../golden/casts.json', import.me
 >
 const storage = { f32: Uint32Array, bf16: Uint16Array, f16: Uint16Array, e4m3: Uint8Array, e5m2: Uint8Array }
 
-const { simd: best } = binding.buildInfo()
-const simds = (['portable', 'avx2', 'avx512'] as const).filter((name) => binding.useSimd(name))
-afterAll(() => binding.useSimd(best))
-
 const tensorOf = (bits: number[], dtype: Column) =>
-  binding.tensor(new Uint8Array(storage[dtype].from(bits).buffer), dtype, [1, bits.length])
+  tensor(new Uint8Array(storage[dtype].from(bits).buffer), dtype, [1, bits.length])
 
-const ids = (...values: number[]) => binding.tensor(Int32Array.from(values), 'i32', [values.length])
-const table = () => binding.tensor(Float32Array.from([0, 1, 2, 3, 4, 5]), 'bf16', [3, 2])
+const ids = (...values: number[]) => tensor(Int32Array.from(values), 'i32', [values.length])
+const table = () => tensor(Float32Array.from([0, 1, 2, 3, 4, 5]), 'bf16', [3, 2])
 
 describe('cast', () => {
-  for (const simd of simds) {
+  for (const { name, use } of implementations) {
     for (const to of ['bf16', 'f16', 'e4m3', 'e5m2'] as const) {
-      test(`f32 to ${to} and back, ${simd}: the bits of torch`, async () => {
-        binding.useSimd(simd)
+      test(`f32 to ${to} and back, ${name}: the bits of torch`, async () => {
+        use()
         const source = tensorOf(golden.f32, 'f32')
         const values = await source.read()
         const narrow = binding.cast(source, to)
@@ -63,7 +60,7 @@ describe('embedding refuses', () => {
   })
 
   test('before it writes anything', async () => {
-    const y = binding.tensor(Float32Array.of(7, 7, 7, 7), 'f32', [2, 2])
+    const y = tensor(Float32Array.of(7, 7, 7, 7), 'f32', [2, 2])
     await expect(binding.embedding(ids(0, 3), table(), 'f32', y).read()).rejects.toThrow('ids[1] is 3')
     expect(await y.read()).toEqual(Float32Array.of(7, 7, 7, 7))
   })

@@ -41,6 +41,7 @@ const embedding: Spec = {
     'no tokens': { T: 0, V: 3, D: 4 },
     'no width': { T: 2, V: 3, D: 0 },
     'more pieces than threads': { T: 70, V: 9, D: 1100 },
+    'a block and one access wide': { T: 3, V: 5, D: 8200 },
   },
   arbitrary: fc.record({ T: fc.nat(20), V: fc.integer({ min: 1, max: 50 }), D: fc.nat(70) }),
   special: pairs(
@@ -70,6 +71,7 @@ const lastRows: Spec = {
     'one token each': { S: 3, D: 17, longest: 1 },
     'one sequence': { S: 1, D: 5, longest: 9 },
     'no sequences': { S: 0, D: 5, longest: 1 },
+    'more sequences than a block has threads': { S: 300, D: 8, longest: 3 },
   },
   arbitrary: fc.record({ S: fc.nat(9), D: fc.nat(70), longest: fc.integer({ min: 1, max: 9 }) }),
 }
@@ -90,6 +92,7 @@ const cast: Spec = {
     'no rows': { T: 0, D: 8 },
     'no columns': { T: 3, D: 0 },
     'more pieces than threads': { T: 40, D: 1100 },
+    'a block and one access wide': { T: 2, D: 8200 },
   },
   arbitrary: fc.record({ T: fc.nat(9), D: fc.nat(100) }),
   special: pairs(

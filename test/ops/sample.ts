@@ -1,6 +1,6 @@
 // The draw: Philox, the filters one after the other as they are defined, and the inverse of the distribution.
 import fc from 'fast-check'
-import { type Inputs, type Nd, nd, type Sizes, type Spec, tensorOf } from './spec.ts'
+import { type Inputs, type Nd, nd, type Sizes, type Spec, tensorOf, vector } from './spec.ts'
 
 export const rowOf = (x: Nd, s: number): number[] => Array.from(x.data.subarray(s * x.shape[1]!, (s + 1) * x.shape[1]!))
 
@@ -81,6 +81,13 @@ const filtersOf = (inputs: Inputs, s: number): Filters => {
   return { temperature: temperature!, topK: topK!, topP: topP!, minP: minP! }
 }
 
+const unfiltered = {
+  temperature: vector([2]),
+  topK: vector([0]),
+  topP: vector([1]),
+  minP: vector([0]),
+}
+
 export const sample: Spec = {
   reference: (inputs) => {
     const logits = tensorOf(inputs, 'logits')
@@ -104,6 +111,21 @@ export const sample: Spec = {
     'a vocabulary of one': { S: 8, V: 1 },
     'no sequences': { S: 0, V: 5 },
     'more tokens than are sorted at first': { S: 40, V: 1500 },
+    'more tokens than threads hold, odd': { S: 8, V: 9001 },
   },
   arbitrary: fc.record({ S: fc.nat(12), V: fc.integer({ min: 1, max: 400 }) }),
+  special: {
+    'more tokens than 1024 chunks of 256': (random) => ({
+      ...sample.make({ S: 1, V: 270011 }, random),
+      ...unfiltered,
+    }),
+    'thousands of equal tokens': (random) => ({
+      ...sample.make({ S: 16, V: 4000 }, random),
+      logits: nd([16, 4000], () => random.integer(0, 2)),
+    }),
+    'few tokens are not banned': (random) => ({
+      ...sample.make({ S: 16, V: 2000 }, random),
+      logits: nd([16, 2000], (i) => (i % 97 === 5 ? random.integer(-1, 1) : [Number.NaN, -Infinity][i % 2]!)),
+    }),
+  },
 }

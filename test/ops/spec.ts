@@ -21,9 +21,20 @@ export interface Expected {
   error: number | Float64Array
 }
 
+/** How matrix products may round, beside the order of their sums. */
+export interface Arithmetic {
+  /** Unit roundoff of what computed operands are rounded to before they are multiplied; 0: they stay f32. */
+  operands: number
+  /** The error of one addition, relative to the sum of magnitudes. */
+  sums: number
+}
+
 export interface Spec {
-  /** The slow, obvious definition: every result and every `mut` tensor by name. Inputs hold what the dtypes keep. */
-  reference(inputs: Inputs): Record<string, Expected>
+  /**
+   * The slow, obvious definition: every result and every `mut` tensor by name. Inputs hold what the dtypes keep.
+   * An op without matrix products needs no arithmetic.
+   */
+  reference(inputs: Inputs, arithmetic: Arithmetic): Record<string, Expected>
   /** Inputs of given sizes. */
   make(sizes: Sizes, random: Random): Inputs
   /** Sizes worth a test of their own, by name. */
@@ -36,6 +47,15 @@ export interface Spec {
 
 /** The unit roundoff of f32: the largest relative error of one rounding. */
 export const u = 2 ** -24
+
+export const f32Arithmetic: Arithmetic = { operands: 0, sums: u }
+
+/**
+ * Tensor cores multiply bf16 exactly. They align the products of a block and the accumulator to the largest exponent
+ * among them and cut off what is below its 24 bits, which may lose 2^-23 of it for each term; and cut the sum of the
+ * block to f32, another 2^-23 (Fasi, Higham, Mikaitis and Pranesh 2021, PeerJ Computer Science 7:e330).
+ */
+export const tensorCores: Arithmetic = { operands: 2 ** -8, sums: 2 ** -22 }
 
 /** A seeded source of numbers (mulberry32). */
 export class Random {

@@ -1,0 +1,26 @@
+// A bug planted in a kernel: text of the real source replaced, so that kernels know nothing of their bugs, and a
+// kernel that changes so that a replacement no longer applies fails the test.
+
+/** One planted bug, and who must catch it. */
+export interface Mutant {
+  /** The source, from the repository's root: `csrc/cuda/norms.cu`, or a header that it includes. */
+  file: string
+  /** What is wrong. */
+  title: string
+  /** Occurs exactly once in the file. */
+  find: string
+  replace: string
+  /** The .cu file to compile when `file` is a header. */
+  source?: string
+  /** The op whose cases must catch it, as JavaScript names it; */
+  op?: string
+  /** of its cases these: names of sizes or special cases (all sizes if left out). */
+  cases?: string[]
+  /** Or the check of test/simt/*.cu that must. */
+  check?: string
+  /** What the emulator or the comparison must say. */
+  caught?: RegExp
+}
+
+/** Two accesses with nothing between them: what the emulator says, or what comes of it. */
+export const unordered = /no barrier between the two|nothing that orders the two|nobody has written|is .*, expected/

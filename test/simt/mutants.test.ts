@@ -1,0 +1,110 @@
+// Every planted bug of test/simt/mutants must be caught: by a report of the emulator or by a wrong result, on one of
+// several schedules. One that survives is a missing test.
+
+import { readdirSync, readFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { basename, join } from 'node:path'
+import { afterEach, describe, expect, test } from 'vitest'
+import type { Act } from '../../binding.js'
+import { binding } from '../../dist/binding.js'
+import { cases } from '../ops/cases.ts'
+import { check } from '../ops/run.ts'
+import { Random } from '../ops/spec.ts'
+import { compile, emulator, type Library, root } from './kernels.ts'
+import type { Mutant } from './mutant.ts'
+
+const seeds = [0, 1, 2, 3, 4, 5]
+
+const lists = emulator?.watches ? readdirSync(join(import.meta.dirname, 'mutants')).sort() : []
+const mutants: [string, Mutant[]][] = await Promise.all(
+  lists.map(
+    async (path): Promise<[string, Mutant[]]> => [
+      basename(path, '.ts'),
+      ((await import(/* @vite-ignore */ `./mutants/${path}`)) as { mutants: Mutant[] }).mutants,
+    ],
+  ),
+)
+
+/** Compilations, as many at a time as there are processors, in the order of the tests. */
+class Compiler {
+  #waiting: (() => Promise<void>)[] = []
+  #running = 0
+
+  add(mutant: Mutant): Promise<Library> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push(() => plant(mutant).then(resolve, reject))
+      this.#next()
+    })
+  }
+
+  #next() {
+    while (this.#running < availableParallelism() && this.#waiting.length > 0) {
+      this.#running++
+      void this.#waiting.shift()!().finally(() => {
+        this.#running--
+        this.#next()
+      })
+    }
+  }
+}
+
+async function plant({ file, find, replace, source = file }: Mutant): Promise<Library> {
+  const text = readFileSync(join(root, file), 'utf8')
+  const found = text.split(find).length - 1
+  if (found !== 1) throw new Error(`no longer applies: ${file} has ${found} places for it, expected 1`)
+  const planted = text.replace(find, () => replace)
+  if (source === file) return compile(file, planted)
+  return compile(source, readFileSync(join(root, source), 'utf8'), { file, text: planted })
+}
+
+/** What catches the mutant on this schedule; '' if nothing does. */
+async function complaint(mutant: Mutant, library: Library): Promise<string> {
+  if (mutant.check) return emulator!.check(library.path, mutant.check)
+  const op = binding.ops.find(({ name }) => name === mutant.op)!
+  const spec = cases[op.name]
+  const acts: Act[] = op.params.some((p) => p.dtype === 'act' && p.kind === 'tensor') ? ['bf16', 'f32'] : ['f32']
+  for (const name of mutant.cases ?? Object.keys(spec.sizes)) {
+    const [sizes, special] = [spec.sizes[name], spec.special?.[name]]
+    if (!sizes && !special) throw new Error(`${op.name} has no case '${name}'`)
+    const inputs = sizes ? spec.make(sizes, new Random(1)) : special!(new Random(1))
+    for (const act of acts) {
+      const caught = await check(op, spec, inputs, act).then(() => '', String)
+      if (caught) return caught
+    }
+  }
+  return ''
+}
+
+const compiler = new Compiler()
+
+afterEach(() => {
+  emulator?.useKernels()
+  emulator?.seed(0)
+})
+
+describe.each(mutants)('%s', (_, list) => {
+  const libraries = list.map((mutant) =>
+    compiler.add(mutant).then(
+      (library) => () => library,
+      (e) => () => {
+        throw e
+      },
+    ),
+  )
+  list.forEach((mutant, i) => {
+    test(mutant.title, { timeout: 300_000 }, async () => {
+      const library = (await libraries[i]!)()
+      if (mutant.op) emulator!.useKernels(library.path, library.symbols)
+      let caught = ''
+      for (const seed of seeds) {
+        emulator!.seed(seed)
+        caught = await complaint(mutant, library)
+        if (caught) break
+      }
+      expect(caught, 'caught on no schedule').not.toBe('')
+      if (mutant.caught) expect(caught).toMatch(mutant.caught)
+    })
+  })
+})
+
+if (mutants.length === 0) test.skip('need an addon of the emulator that watches accesses', () => {})
