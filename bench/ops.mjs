@@ -1,112 +1,161 @@
-// The ops of an 8B layer on this device: time, and bytes or operations a second. npm run bench:ops [-- --tokens 256]
+// Every op at the sizes of the models: time, bytes or operations a second, the share of what this machine reaches in a
+// copy or a matrix product in the same run, and PyTorch beside it where `python3` has it.
+//
+// npm run bench:ops [-- --device cuda --models 8b,47b,56b --tokens 8192 --sequences 64 --context 8192 --only REGEXP
+//                       --seconds 0.3 --json FILE]
+//
+// An op is timed as replays of a captured graph of many calls, which rotate through tensors that together exceed the
+// GPU's caches: neither JavaScript nor a warm cache is in the numbers.
+import { spawn } from 'node:child_process'
+import { writeFile } from 'node:fs/promises'
+import { cpus } from 'node:os'
+import { text } from 'node:stream/consumers'
 import { parseArgs } from 'node:util'
 import { Bench } from 'tinybench'
-import { empty, ops, presets, tensor } from '../dist/index.js'
+import { device, empty, presets } from '../dist/index.js'
+import { entries } from './shapes.mjs'
 
 const { values } = parseArgs({
-  options: { tokens: { type: 'string', default: '256' }, sequences: { type: 'string', default: '8' } },
+  options: {
+    device: { type: 'string', default: 'cpu' },
+    models: { type: 'string', default: '8b' },
+    tokens: { type: 'string' },
+    sequences: { type: 'string' },
+    context: { type: 'string' },
+    only: { type: 'string', default: '.' },
+    seconds: { type: 'string', default: '0.3' },
+    json: { type: 'string' },
+  },
 })
-const [T, S] = [Number(values.tokens), Number(values.sequences)]
-const { hiddenSize: D, mlp, mamba, attention: heads } = presets['8b']
-const { heads: H, headDim: P, groups: G, stateSize: N, convKernel: W, chunkSize } = mamba
-const channels = H * P + 2 * G * N
-
-/** Normal numbers, the same ones again and again: making them is not what is measured. */
-const noise = Float32Array.from(
-  { length: 4096 },
-  () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(6.283185 * Math.random()),
-)
-function normal(dtype, shape) {
-  const n = shape.reduce((a, b) => a * b, 1)
-  const data = new Float32Array(n)
-  for (let i = 0; i < n; i += noise.length) data.set(noise.subarray(0, Math.min(noise.length, n - i)), i)
-  return tensor(data, dtype, shape)
+const onCpu = values.device === 'cpu'
+const sizes = {
+  device: values.device,
+  act: onCpu ? 'f32' : 'bf16',
+  T: Number(values.tokens ?? (onCpu ? 128 : 8192)),
+  S: Number(values.sequences ?? (onCpu ? 8 : 64)),
+  context: Number(values.context ?? (onCpu ? 512 : 8192)),
 }
-const integers = (values) => tensor(Int32Array.from(values), 'i32', [values.length])
-const counting = (n) => Array.from({ length: n }, (_, i) => i)
+const cacheBytes = onCpu ? 0 : 256 << 20 // several times the L2 of any GPU
+const target = device(values.device)
+const done = empty('u8', [0], values.device)
 
-const vectors = {
-  A: tensor(new Float32Array(H).fill(-1), 'f32', [H]),
-  ones: tensor(new Float32Array(H).fill(1), 'f32', [H]),
+/** Seconds of one call, the median. */
+async function time(entry) {
+  const sets = Math.max(1, Math.min(16, Math.ceil(cacheBytes / entry.bytes)))
+  const calls = Array.from({ length: sets }, () => entry.make())
+  const measure = async (count) => {
+    const graph = target.capture(() => {
+      for (let i = 0; i < count; i++) calls[i % sets]()
+    })
+    try {
+      const bench = new Bench({
+        time: 1000 * Number(values.seconds),
+        warmupTime: 20,
+        iterations: 5,
+        warmupIterations: 2,
+      })
+      bench.add(entry.op, async () => {
+        graph.replay()
+        await done.read() // all that was queued before it
+      })
+      await bench.run()
+      const { result } = bench.tasks[0]
+      if (result.error) throw result.error
+      return result.latency.p50 / 1000 / count
+    } finally {
+      graph.dispose()
+    }
+  }
+  const once = await measure(sets)
+  // Enough calls that the wait at the end is no more than a hundredth.
+  return once * sets > 0.01 ? once : measure(sets * Math.ceil(Math.min(1000, 0.01 / once) / sets))
 }
-const state = { ssm: empty('f32', [S, H, P, N]), conv: empty('f32', [S, W - 1, channels]) }
-const prompt = { offsets: integers([0, T]), past: integers([0]), slots: integers([0]) }
-const decode = { past: integers(counting(S).fill(1)), slots: integers(counting(S)) }
-const pages = Math.ceil(T / 64)
-const cache = {
-  k: normal('f32', [pages, 64, heads.kvHeads, heads.headDim]),
-  v: normal('f32', [pages, 64, heads.kvHeads, heads.headDim]),
-}
-const pageTable = tensor(Int32Array.from(counting(pages)), 'i32', [1, pages])
 
-function linear(rows, N, K, dtype) {
-  const [x, weight, y] = [normal('f32', [rows, K]), normal(dtype, [N, K]), empty('f32', [rows, N])]
-  return {
-    run: () => ops.linear(x, weight, undefined, undefined, 'f32', y),
-    flops: 2 * rows * N * K,
-    bytes: weight.bytes,
+/** PyTorch's times of the same work in seconds, and what it reaches in a copy and a matrix product; null without it. */
+async function peers(asked) {
+  if (onCpu) return null
+  const python = spawn('python3', [new URL('ops_torch.py', import.meta.url).pathname], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+  const failed = new Promise((resolve) => python.on('error', resolve)) // no python3
+  python.stdin.on('error', () => {}).end(JSON.stringify(asked))
+  const answer = await Promise.race([text(python.stdout), failed])
+  try {
+    return JSON.parse(answer)
+  } catch {
+    return null
   }
 }
-function scan(rows) {
-  const [x, dt] = [normal('f32', [rows, H, P]), normal('f32', [rows, H])]
-  const [B, C] = [normal('f32', [rows, G, N]), normal('f32', [rows, G, N])]
-  return { rows: [x, dt, vectors.A, B, C, vectors.ones, vectors.ones, 0, Infinity], y: empty('f32', [rows, H, P]) }
-}
-const norm = { x: normal('f32', [T, D]), w: normal('f32', [D]), y: empty('f32', [T, D]) }
-const conv = {
-  x: normal('f32', [T, channels]),
-  w: normal('f32', [W, channels]),
-  b: normal('f32', [channels]),
-  y: empty('f32', [T, channels]),
-}
-const whole = scan(T)
-const step = scan(S)
-const query = { q: normal('f32', [T, heads.heads, heads.headDim]), y: empty('f32', [T, heads.heads, heads.headDim]) }
 
-const entries = {
-  [`linear, up_proj, ${T} tokens, bf16`]: linear(T, mlp.intermediateSize, D, 'bf16'),
-  'linear, up_proj, 1 token, bf16': linear(1, mlp.intermediateSize, D, 'bf16'),
-  'linear, up_proj, 1 token, f32': linear(1, mlp.intermediateSize, D, 'f32'),
-  'linear, up_proj, 1 token, e4m3': linear(1, mlp.intermediateSize, D, 'e4m3'),
-  [`rms_norm, ${T} tokens`]: { run: () => ops.rmsNorm(norm.x, norm.w, 1e-5, norm.y), bytes: 2 * norm.x.bytes },
-  [`causal_conv1d, ${T} tokens`]: {
-    run: () => ops.causalConv1d(conv.x, conv.w, conv.b, prompt.offsets, prompt.past, prompt.slots, state.conv, conv.y),
-    bytes: 2 * conv.x.bytes,
-  },
-  [`ssm_scan, ${T} tokens`]: {
-    run: () => ops.ssmScan(...whole.rows, chunkSize, prompt.offsets, prompt.past, prompt.slots, state.ssm, whole.y),
-    tokens: T,
-  },
-  [`ssm_step, ${S} sequences`]: {
-    run: () => ops.ssmStep(...step.rows, decode.past, decode.slots, state.ssm, step.y),
-    bytes: 2 * state.ssm.bytes,
-  },
-  [`attention, ${T} tokens`]: {
-    run: () =>
-      ops.attention(query.q, cache.k, cache.v, pageTable, prompt.offsets, prompt.past, heads.headDim ** -0.5, query.y),
-    flops: 2 * T * T * heads.heads * heads.headDim, // q k^T and the sum of v, each over half of the square
-  },
-}
-
-const done = empty('u8', [0])
-const bench = new Bench({ time: 500, warmupTime: 100 })
-for (const [name, { run }] of Object.entries(entries)) {
-  bench.add(name, async () => {
-    run()
-    await done.read() // all that was queued before it
-  })
-}
-await bench.run()
-console.table(
-  bench.tasks.map((task) => {
-    const ms = task.result.latency.p50
-    const { bytes, flops, tokens } = entries[task.name]
-    return {
-      op: task.name,
-      ms: Number(ms.toPrecision(3)),
-      'GB/s': bytes && Number((bytes / ms / 1e6).toPrecision(3)),
-      'GFLOP/s': flops && Number((flops / ms / 1e6).toPrecision(3)),
-      'tokens/s': tokens && Math.round((1000 * tokens) / ms),
+const rows = []
+const wanted = new RegExp(values.only)
+for (const model of values.models.split(',')) {
+  if (!presets[model])
+    throw new RangeError(`bench:ops: --models names ${model}, expected some of ${Object.keys(presets)}`)
+  const { list, dispose } = entries(presets[model], sizes)
+  for (const entry of list.filter(({ op }) => wanted.test(op))) {
+    const row = {
+      model,
+      op: entry.op,
+      sizes: entry.sizes,
+      bytes: entry.bytes,
+      flops: entry.flops,
+      peer: entry.peer || undefined,
     }
-  }),
+    try {
+      row.seconds = await time(entry)
+    } catch (error) {
+      row.error = error.message
+    }
+    dispose()
+    target.releaseCached()
+    rows.push(row)
+    console.error(
+      `${model} ${entry.op} ${JSON.stringify(entry.sizes)}: ${row.error ?? `${(1e6 * row.seconds).toFixed(1)} us`}`,
+    )
+  }
+}
+
+const torch = await peers(
+  [...new Set(rows.filter(({ peer }) => peer).map(({ peer }) => JSON.stringify(peer)))].map((p) => JSON.parse(p)),
 )
+const ceilings = torch?.ceilings ?? {}
+for (const row of rows) {
+  const other = row.peer && torch?.times[JSON.stringify(row.peer)]
+  if (other) row.torchSeconds = other
+  // The limit is whichever takes longer: moving the bytes, or the operations.
+  const [moving, computing] = [
+    row.bytes / ceilings.copy,
+    (row.flops ?? 0) / ceilings[row.op === 'fp8_linear' ? 'fp8' : 'bf16'],
+  ]
+  const limit = row.flops ? Math.max(moving, computing) : moving
+  if (limit > 0 && row.seconds) row.share = limit / row.seconds
+}
+
+const round = (x, digits = 3) => (x === undefined ? undefined : Number(x.toPrecision(digits)))
+const cells = (row) => ({
+  model: row.model,
+  op: row.op,
+  sizes: Object.entries(row.sizes)
+    .map(([k, v]) => `${k} ${v}`)
+    .join(', '),
+  us: round(1e6 * row.seconds),
+  'GB/s': round(row.bytes / row.seconds / 1e9),
+  'TFLOP/s': row.flops && round(row.flops / row.seconds / 1e12),
+  'of the limit': row.share && `${(100 * row.share).toFixed(0)} %`,
+  'torch us': row.torchSeconds && round(1e6 * row.torchSeconds),
+  error: row.error,
+})
+console.table(rows.map((row) => Object.fromEntries(Object.entries(cells(row)).filter(([, cell]) => cell))))
+console.log(
+  torch
+    ? `limits measured by torch ${torch.version} on ${torch.device}: copy ${round(ceilings.copy / 1e9)} GB/s, matrix products bf16 ${round(ceilings.bf16 / 1e12)} and fp8 ${round(ceilings.fp8 / 1e12)} TFLOP/s`
+    : 'limits not measured: python3 with torch and a GPU not found',
+)
+if (values.json) {
+  const machine = { cpu: cpus()[0]?.model, gpu: torch?.device, driver: torch?.driver, node: process.version }
+  await writeFile(
+    values.json,
+    `${JSON.stringify({ date: new Date().toISOString(), machine, options: sizes, ceilings, rows }, null, 1)}\n`,
+  )
+}

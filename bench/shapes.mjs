@@ -1,0 +1,434 @@
+// Every op at the sizes of a model: what to call, and the fewest bytes and operations that compute it.
+//
+// An entry's make() gives calls to rotate through, each with tensors of its own, so that none finds the last one's in a
+// cache. `peer` names the same work for bench/ops_torch.py: a kind and its sizes.
+import { empty, ops, tensor } from '../dist/index.js'
+
+const counting = (n) => Array.from({ length: n }, (_, i) => i)
+const full = (n, value) => Array(n).fill(value)
+
+/** Normal numbers, the same 2^20 again and again: making them is not what is measured. */
+const noise = Float32Array.from(
+  { length: 1 << 20 },
+  () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random()),
+)
+
+/** Makes tensors on a device, activations in `act` unless told otherwise, and disposes all of them together. */
+function tensors(device, act) {
+  const made = []
+  const own = (t) => {
+    made.push(t)
+    return t
+  }
+  return {
+    normal(shape, dtype = act) {
+      const data = new Float32Array(shape.reduce((a, b) => a * b, 1))
+      for (let i = 0; i < data.length; i += noise.length) data.set(noise.subarray(0, data.length - i), i)
+      return own(tensor(data, dtype, shape, device))
+    },
+    space: (shape, dtype = act) => own(empty(dtype, shape, device)),
+    floats: (values) => own(tensor(Float32Array.from(values), 'f32', [values.length], device)),
+    integers: (values, shape = [values.length]) => own(tensor(Int32Array.from(values), 'i32', shape, device)),
+    columns: (x, from, width, shape) => own(own(x.columns(from, from + width)).reshape(shape)),
+    dispose() {
+      for (const t of made.splice(0)) t.dispose()
+    },
+  }
+}
+
+/**
+ * The entries of `config` (a preset) with T tokens of prefill, S sequences of decode and a cache of `context` tokens for
+ * each: a list of { op, sizes, bytes, flops, peer, make() }, and dispose() for what make() made.
+ */
+export function entries(config, { device, act, T, S, context }) {
+  const { normal, space, floats, integers, columns, dispose } = tensors(device, act)
+  const { hiddenSize: D, vocabSize: V, mlp, mamba, attention } = config
+  const { heads: H, headDim: P, groups: G, stateSize: N, convKernel: W, chunkSize } = mamba
+  const { heads, kvHeads, headDim } = attention
+  const [F, inner, channels] = [mlp.intermediateSize, H * P, H * P + 2 * G * N]
+  const projected = 2 * inner + 2 * G * N + H
+  const a = act === 'bf16' ? 2 : 4 // bytes of an activation
+  const pageSize = 64
+  const list = []
+  const add = (op, sizes, entry) => list.push({ op, sizes, ...entry })
+
+  const prompt = () => ({ offsets: integers([0, T]), past: integers([0]), slots: integers([0]) })
+  const batch = () => ({ past: integers(full(S, context)), slots: integers(counting(S)) })
+
+  // ---- rows
+  add(
+    'embedding',
+    { T, D, V },
+    {
+      bytes: 2 * T * D * a,
+      peer: ['embedding', T, D, V],
+      make: () => {
+        const [table, ids, y] = [normal([V, D]), integers(counting(T).map((i) => (7919 * i) % V)), space([T, D])]
+        return () => ops.embedding(ids, table, act, y)
+      },
+    },
+  )
+  add(
+    'cast',
+    { T, D, from: 'f32', to: act },
+    {
+      bytes: T * D * (4 + a),
+      peer: ['cast', T, D],
+      make: () => {
+        const [x, y] = [normal([T, D], 'f32'), space([T, D])]
+        return () => ops.cast(x, act, y)
+      },
+    },
+  )
+  for (const rows of [T, S]) {
+    add(
+      'rms_norm',
+      { T: rows, D },
+      {
+        bytes: 2 * rows * D * a,
+        peer: ['rms_norm', rows, D],
+        make: () => {
+          const [x, w, y] = [normal([rows, D]), normal([D], 'f32'), space([rows, D])]
+          return () => ops.rmsNorm(x, w, 1e-5, y)
+        },
+      },
+    )
+    add(
+      'add_rms_norm',
+      { T: rows, D },
+      {
+        bytes: 4 * rows * D * a,
+        peer: ['add_rms_norm', rows, D],
+        make: () => {
+          const [residual, x, w, y] = [normal([rows, D]), normal([rows, D]), normal([D], 'f32'), space([rows, D])]
+          return () => ops.addRmsNorm(residual, x, w, 1e-5, y)
+        },
+      },
+    )
+    add(
+      'gated_rms_norm',
+      { T: rows, D: inner, groups: G },
+      {
+        bytes: 3 * rows * inner * a,
+        make: () => {
+          const [x, z] = [normal([rows, inner]), normal([rows, inner])]
+          const [w, y] = [normal([inner], 'f32'), space([rows, inner])]
+          return () => ops.gatedRmsNorm(x, z, w, G, 1e-5, y)
+        },
+      },
+    )
+  }
+  add(
+    'relu2',
+    { T, D: F },
+    {
+      bytes: 2 * T * F * a,
+      peer: ['relu2', T, F],
+      make: () => {
+        const [x, y] = [normal([T, F]), space([T, F])]
+        return () => ops.relu2(x, y)
+      },
+    },
+  )
+  add(
+    'silu_mul',
+    { T, D: F },
+    {
+      bytes: 3 * T * F * a,
+      peer: ['silu_mul', T, F],
+      make: () => {
+        const [gate, up, y] = [normal([T, F]), normal([T, F]), space([T, F])]
+        return () => ops.siluMul(gate, up, y)
+      },
+    },
+  )
+
+  // ---- fp8
+  add(
+    'amax',
+    { T, D },
+    {
+      bytes: T * D * a,
+      peer: ['amax', T, D],
+      make: () => {
+        const [x, y] = [normal([T, D]), space([1], 'f32')]
+        return () => ops.amax(x, y)
+      },
+    },
+  )
+  add(
+    'row_amax',
+    { T, D },
+    {
+      bytes: T * D * a,
+      peer: ['row_amax', T, D],
+      make: () => {
+        const [x, y] = [normal([T, D]), space([T], 'f32')]
+        return () => ops.rowAmax(x, y)
+      },
+    },
+  )
+  add(
+    'quantize',
+    { T, D, to: 'e4m3' },
+    {
+      bytes: T * D * (a + 1),
+      peer: ['quantize', T, D],
+      make: () => {
+        const [x, amax, y, scale] = [normal([T, D]), floats([4]), space([T, D], 'e4m3'), space([1], 'f32')]
+        return () => ops.quantize(x, amax, 'e4m3', y, scale)
+      },
+    },
+  )
+  add(
+    'quantize_transpose',
+    { T, D, to: 'e5m2' },
+    {
+      bytes: T * D * (a + 2),
+      make: () => {
+        const [x, amax, scale] = [normal([T, D]), floats([4]), space([1], 'f32')]
+        const [y, transposed] = [space([T, D], 'e5m2'), space([D, T], 'e5m2')]
+        return () => ops.quantizeTranspose(x, amax, 'e5m2', y, transposed, scale)
+      },
+    },
+  )
+
+  // ---- matrix products
+  const products = { in_proj: [projected, D], out_proj: [D, inner], up_proj: [F, D], down_proj: [D, F] }
+  for (const [layer, [rows, K]] of Object.entries(products)) {
+    for (const M of [T, 1, 16, 64]) {
+      add(
+        'linear',
+        { layer, M, N: rows, K, weight: 'bf16' },
+        {
+          bytes: 2 * rows * K + M * (K + rows) * a,
+          flops: 2 * M * rows * K,
+          peer: act === 'bf16' && ['linear', M, rows, K],
+          make: () => {
+            const [x, w, y] = [normal([M, K]), normal([rows, K], 'bf16'), space([M, rows])]
+            return () => ops.linear(x, w, undefined, undefined, act, y)
+          },
+        },
+      )
+      add(
+        'fp8_linear',
+        { layer, M, N: rows, K },
+        {
+          bytes: rows * K + M * K + M * rows * a,
+          flops: 2 * M * rows * K,
+          peer: M % 16 === 0 && rows % 16 === 0 && ['fp8_linear', M, rows, K],
+          make: () => {
+            const [x, w, y] = [normal([M, K], 'e4m3'), normal([rows, K], 'e4m3'), space([M, rows])]
+            const scale = floats([1])
+            return () => ops.fp8Linear(x, scale, w, scale, undefined, act, y)
+          },
+        },
+      )
+    }
+  }
+
+  // ---- Mamba-2
+  const vectors = () => ({ A: floats(full(H, -1)), ones: floats(full(H, 1)) })
+  const convolution = () => ({ weight: normal([W, channels], 'f32'), bias: normal([channels], 'f32') })
+  add(
+    'causal_conv1d',
+    { T, D: channels, W },
+    {
+      bytes: 2 * T * channels * a,
+      make: () => {
+        const [{ weight, bias }, { offsets, past, slots }] = [convolution(), prompt()]
+        const [x, y, state] = [normal([T, projected]), space([T, channels]), space([1, W - 1, channels])]
+        const xBC = columns(x, inner, channels, [T, channels])
+        return () => ops.causalConv1d(xBC, weight, bias, offsets, past, slots, state, y)
+      },
+    },
+  )
+  add(
+    'causal_conv1d_step',
+    { S, D: channels, W },
+    {
+      bytes: S * channels * a * (2 + 2 * (W - 1)),
+      make: () => {
+        const [{ weight, bias }, { past, slots }] = [convolution(), batch()]
+        const [x, y, state] = [normal([S, channels]), space([S, channels]), normal([S, W - 1, channels])]
+        return () => ops.causalConv1dStep(x, weight, bias, past, slots, state, y)
+      },
+    },
+  )
+  const mambaInputs = (rows) => {
+    const packed = normal([rows, channels])
+    return [
+      columns(packed, 0, inner, [rows, H, P]),
+      normal([rows, H]),
+      vectors().A,
+      columns(packed, inner, G * N, [rows, G, N]),
+      columns(packed, inner + G * N, G * N, [rows, G, N]),
+      vectors().ones,
+      vectors().ones,
+      0,
+      Infinity,
+    ]
+  }
+  add(
+    'ssm_scan',
+    { T, H, P, G, N, chunk: chunkSize },
+    {
+      bytes: T * (2 * inner + 2 * G * N + H) * a,
+      // Per token and head: scores with x, state in, state out; per token and group: C B^T. Half of a causal chunk.
+      flops: T * (H * (chunkSize * P + 4 * P * N) + G * chunkSize * N),
+      make: () => {
+        const { offsets, past, slots } = prompt()
+        const [inputs, state, y] = [mambaInputs(T), space([1, H, P, N], 'f32'), space([T, H, P])]
+        return () => ops.ssmScan(...inputs, chunkSize, offsets, past, slots, state, y)
+      },
+    },
+  )
+  add(
+    'ssm_step',
+    { S, H, P, G, N },
+    {
+      bytes: S * (2 * 4 * inner * N + (2 * inner + 2 * G * N + H) * a),
+      make: () => {
+        const { past, slots } = batch()
+        const [inputs, state, y] = [mambaInputs(S), normal([S, H, P, N], 'f32'), space([S, H, P])]
+        return () => ops.ssmStep(...inputs, past, slots, state, y)
+      },
+    },
+  )
+
+  // ---- attention
+  const caches = (pages) => [normal([pages, pageSize, kvHeads, headDim]), normal([pages, pageSize, kvHeads, headDim])]
+  add(
+    'rope',
+    { T, H: heads, P: headDim },
+    {
+      bytes: 2 * T * heads * headDim * a,
+      make: () => {
+        const { offsets, past } = prompt()
+        const [x, frequencies] = [
+          normal([T, heads, headDim]),
+          floats(counting(headDim / 2).map((i) => 1e4 ** (-i / 64))),
+        ]
+        return () => ops.rope(x, frequencies, offsets, past)
+      },
+    },
+  )
+  add(
+    'kv_append',
+    { T, G: kvHeads, P: headDim },
+    {
+      bytes: 4 * T * kvHeads * headDim * a,
+      make: () => {
+        const { offsets, past } = prompt()
+        const pages = Math.ceil(T / pageSize)
+        const [k, v] = [normal([T, kvHeads, headDim]), normal([T, kvHeads, headDim])]
+        const [table, [kCache, vCache]] = [integers(counting(pages), [1, pages]), caches(pages)]
+        return () => ops.kvAppend(k, v, table, offsets, past, kCache, vCache)
+      },
+    },
+  )
+  add(
+    'attention',
+    { T, H: heads, G: kvHeads, P: headDim },
+    {
+      bytes: T * (2 * heads + 2 * kvHeads) * headDim * a,
+      flops: 2 * T * T * heads * headDim, // q k^T and p v, each over half of the square
+      peer: ['attention', T, heads, kvHeads, headDim],
+      make: () => {
+        const { offsets, past } = prompt()
+        const pages = Math.ceil(T / pageSize)
+        const [table, [kCache, vCache]] = [integers(counting(pages), [1, pages]), caches(pages)]
+        const [q, y] = [normal([T, heads, headDim]), space([T, heads, headDim])]
+        return () => ops.attention(q, kCache, vCache, table, offsets, past, headDim ** -0.5, y)
+      },
+    },
+  )
+  add(
+    'attention',
+    { S, context, H: heads, G: kvHeads, P: headDim },
+    {
+      bytes: S * (context + 1) * 2 * kvHeads * headDim * a,
+      flops: 4 * S * context * heads * headDim,
+      make: () => {
+        const pages = Math.ceil((context + 1) / pageSize)
+        const [offsets, { past }] = [integers(counting(S + 1)), batch()]
+        const [table, [kCache, vCache]] = [integers(counting(S * pages), [S, pages]), caches(S * pages)]
+        const [q, y] = [normal([S, heads, headDim]), space([S, heads, headDim])]
+        return () => ops.attention(q, kCache, vCache, table, offsets, past, headDim ** -0.5, y)
+      },
+    },
+  )
+
+  // ---- logits
+  const logits = () => normal([S, V], 'f32')
+  const seeds = () => [integers(counting(2 * S), [S, 2]), integers(full(S, 0))]
+  const sampling = {
+    greedy: [0, 0, 1],
+    plain: [1, 0, 1],
+    'top_k 50, top_p 0.9': [1, 50, 0.9],
+    'top_p 0.9': [1, 0, 0.9],
+  }
+  for (const [how, [temperature, topK, topP]] of Object.entries(sampling)) {
+    add(
+      'sample',
+      { S, V, how },
+      {
+        bytes: 4 * S * V,
+        peer: how === 'greedy' ? ['argmax', S, V] : how === 'plain' && ['multinomial', S, V],
+        make: () => {
+          const parameters = [
+            floats(full(S, temperature)),
+            integers(full(S, topK)),
+            floats(full(S, topP)),
+            floats(full(S, 0)),
+          ]
+          const [x, ids] = [logits(), space([S], 'i32')]
+          const [seed, step] = seeds()
+          return () => ops.sample(x, ...parameters, seed, step, ids)
+        },
+      },
+    )
+  }
+  add(
+    'log_probs',
+    { S, V },
+    {
+      bytes: 4 * S * V,
+      peer: ['log_probs', S, V],
+      make: () => {
+        const [x, ids, y] = [logits(), integers(full(S, 7)), space([S], 'f32')]
+        return () => ops.logProbs(x, ids, y)
+      },
+    },
+  )
+  add(
+    'top_log_probs',
+    { S, V, count: 5 },
+    {
+      bytes: 4 * S * V,
+      make: () => {
+        const [x, ids, y] = [logits(), space([S, 5], 'i32'), space([S, 5], 'f32')]
+        return () => ops.topLogProbs(x, 5, ids, y)
+      },
+    },
+  )
+  add(
+    'penalize',
+    { S, V },
+    {
+      bytes: 12 * S * V,
+      make: () => {
+        const [x, history] = [
+          logits(),
+          integers(
+            counting(S * V).map((i) => (i % 50 === 0 ? 3 : 0)),
+            [S, V],
+          ),
+        ]
+        const [slots, one, zero] = [integers(counting(S)), floats(full(S, 1.1)), floats(full(S, 0))]
+        return () => ops.penalize(x, history, slots, one, zero, zero)
+      },
+    },
+  )
+  return { list, dispose }
+}

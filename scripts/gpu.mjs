@@ -1,0 +1,111 @@
+// One run on a machine with a GPU: tests everything there, then measures, the most important first, and ends with one
+// table. Results and logs are files in a folder; what time does not allow for is said to be not measured.
+//
+// npm run gpu [-- --out results --only test,ops --minutes 9]
+import { spawn } from 'node:child_process'
+import { createWriteStream } from 'node:fs'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const { values } = parseArgs({
+  options: {
+    out: { type: 'string', default: 'bench/results/gpu' },
+    only: { type: 'string' },
+    minutes: { type: 'string', default: '20' },
+  },
+})
+const out = values.out
+const bench = (name, ...args) => ['bench/ops.mjs', '--device', 'cuda', '--json', join(out, `${name}.json`), ...args]
+
+/** In order of importance. `share`: of the time that is left when it begins, the most it may take. */
+const steps = [
+  { name: 'doctor', args: ['dist/cli/main.js', 'doctor'], share: 0.1 },
+  { name: 'test', args: ['scripts/test-cuda.mjs'], share: 0.5 },
+  { name: 'ops-8b', args: bench('ops-8b', '--models', '8b'), share: 0.5 },
+  { name: 'ops-56b', args: bench('ops-56b', '--models', '56b'), share: 0.5 },
+  { name: 'ops-47b', args: bench('ops-47b', '--models', '47b'), share: 0.5 },
+  { name: 'decode', args: ['bench/decode.mjs', '--device', 'cuda'], share: 0.5 },
+  { name: 'sanitize', args: ['scripts/test-cuda.mjs', '--sanitize'], share: 1 },
+]
+const only = values.only?.split(',')
+const unknown = only?.filter((name) => !steps.some((step) => step.name === name)) ?? []
+if (unknown.length > 0) {
+  console.error(`gpu: --only names ${unknown}, expected some of ${steps.map(({ name }) => name)}`)
+  process.exit(2)
+}
+const minutes = Number(values.minutes)
+if (!(minutes > 0)) {
+  console.error(`gpu: --minutes is ${values.minutes}, expected a number above 0`)
+  process.exit(2)
+}
+const end = Date.now() + 60_000 * minutes
+await mkdir(out, { recursive: true })
+
+/** Runs a step with its output shown and kept; what became of it. */
+function run({ name, args, share }) {
+  const allowed = Math.max(0, share * (end - Date.now() - 10_000))
+  const began = performance.now()
+  const log = createWriteStream(join(out, `${name}.log`))
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on('data', (data) => {
+        log.write(data)
+        process.stdout.write(data)
+      })
+    }
+    let late = false
+    const timer = setTimeout(() => {
+      late = true
+      process.kill(-child.pid, 'SIGKILL') // the whole group: tests start processes of their own
+    }, allowed)
+    child.on('close', (code) => {
+      clearTimeout(timer)
+      log.end()
+      const outcome = late ? 'out of time' : code === 0 ? 'ok' : `failed (${code})`
+      resolve({ step: name, outcome, seconds: Math.round((performance.now() - began) / 1000) })
+    })
+  })
+}
+
+/** The slowest and fastest rows of a bench, by their share of the machine's limit. */
+async function summary(name) {
+  const file = join(out, `${name}.json`)
+  const { rows } = JSON.parse(await readFile(file, 'utf8').catch(() => '{"rows":[]}'))
+  return rows.map(({ model, op, sizes, seconds, share, torchSeconds, error }) => ({
+    model,
+    op,
+    sizes: Object.entries(sizes)
+      .map(([k, v]) => `${k} ${v}`)
+      .join(', '),
+    us: seconds && Number((1e6 * seconds).toPrecision(3)),
+    'of the limit': share && `${(100 * share).toFixed(0)} %`,
+    'x torch': seconds && torchSeconds && Number((torchSeconds / seconds).toPrecision(3)),
+    error,
+  }))
+}
+
+const outcomes = []
+for (const step of steps.filter(({ name }) => !only || only.includes(name))) {
+  const left = end - Date.now()
+  if (left < 30_000) outcomes.push({ step: step.name, outcome: 'not run: no time left', seconds: 0 })
+  else {
+    console.log(`\n== ${step.name}: ${step.args.join(' ')}`)
+    outcomes.push(await run(step))
+  }
+}
+
+console.log('\n== summary')
+for (const name of ['ops-8b', 'ops-56b', 'ops-47b']) {
+  const table = await summary(name)
+  if (table.length > 0) console.table(table)
+}
+console.table(outcomes)
+await writeFile(
+  join(out, 'summary.json'),
+  `${JSON.stringify({ date: new Date().toISOString(), minutes, outcomes }, null, 1)}\n`,
+)
+process.exitCode = outcomes.some(({ outcome }) => outcome.startsWith('failed')) ? 1 : 0
