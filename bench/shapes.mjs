@@ -80,6 +80,18 @@ export function entries(config, { device, act, T, S, context }) {
       },
     },
   )
+  add(
+    'last_rows',
+    { T, S, D },
+    {
+      bytes: 2 * S * D * a,
+      make: () => {
+        const bounds = counting(S + 1).map((s) => Math.floor((s * T) / S))
+        const [x, offsets, y] = [normal([T, D]), integers(bounds), space([S, D])]
+        return () => ops.lastRows(x, offsets, y)
+      },
+    },
+  )
   for (const rows of [T, S]) {
     add(
       'rms_norm',
@@ -177,6 +189,17 @@ export function entries(config, { device, act, T, S, context }) {
       make: () => {
         const [x, amax, y, scale] = [normal([T, D]), floats([4]), space([T, D], 'e4m3'), space([1], 'f32')]
         return () => ops.quantize(x, amax, 'e4m3', y, scale)
+      },
+    },
+  )
+  add(
+    'dequantize',
+    { T, D, from: 'e4m3' },
+    {
+      bytes: T * D * (1 + a),
+      make: () => {
+        const [x, scale, y] = [normal([T, D], 'e4m3'), floats([1]), space([T, D])]
+        return () => ops.dequantize(x, scale, act, y)
       },
     },
   )
@@ -427,6 +450,31 @@ export function entries(config, { device, act, T, S, context }) {
         ]
         const [slots, one, zero] = [integers(counting(S)), floats(full(S, 1.1)), floats(full(S, 0))]
         return () => ops.penalize(x, history, slots, one, zero, zero)
+      },
+    },
+  )
+  add(
+    'count_tokens',
+    { S, V },
+    {
+      bytes: 12 * S, // each token's id and its count, which is read and written
+      make: () => {
+        const [ids, offsets, { past, slots }] = [integers(full(S, 7)), integers(counting(S + 1)), batch()]
+        const history = integers(full(S * V, 0), [S, V])
+        return () => ops.countTokens(ids, offsets, past, slots, true, history)
+      },
+    },
+  )
+  add(
+    'bias_logits',
+    { S, V, each: 10 },
+    {
+      bytes: 160 * S, // of each entry the id, the bias, and a logit that is read and written
+      make: () => {
+        const ids = counting(10 * S).map((i) => (7919 * i) % V)
+        const [x, offsets] = [logits(), integers(counting(S + 1).map((s) => 10 * s))]
+        const [tokens, bias] = [integers(ids), floats(full(10 * S, 0.1))]
+        return () => ops.biasLogits(x, offsets, tokens, bias)
       },
     },
   )

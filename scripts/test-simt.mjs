@@ -58,7 +58,7 @@ build('simt', '-DCMAKE_BUILD_TYPE=Release')
 build('simt-asan', '-DNEMOTRON_H_SANITIZE=ON', '-DCMAKE_BUILD_TYPE=Release', '-DCMAKE_CXX_FLAGS_RELEASE=-O1')
 
 const kernels = ['ops.test.ts', 'golden.test.ts']
-test('watched', 'simt', [...kernels, 'ops/', 'device.test.ts', 'devices.test.ts', 'simt/'])
+test('watched', 'simt', [...kernels, 'ops/', 'device.test.ts', 'devices.test.ts', 'bench.test.ts', 'simt/'])
 // Node itself is not built with the sanitizer, whose run-time library has to come first.
 const libraries = ['libasan.so', 'libubsan.so'].map((name) =>
   execFileSync('g++', [`-print-file-name=${name}`], { encoding: 'utf8' }).trim(),

@@ -13,15 +13,7 @@
 #include "cuda/devices.h"
 #include "ops.h"
 
-namespace nemotron_h {
-
-namespace cuda {  // until all are written
-#define OP(name, signature, doc) __attribute__((weak)) OpFunction<op::name> name;
-#include "ops.def"
-#undef OP
-}  // namespace cuda
-
-namespace binding {
+namespace nemotron_h::binding {
 
 std::string describe(const Napi::Value& value) {
   switch (value.Type()) {
@@ -119,7 +111,6 @@ void bind_op(Napi::Object exports, Napi::Array table, OpFunction<Op>* on_cpu, Op
     }
     const auto function = device.backend == Backend::cuda ? on_cuda : on_cpu;
     device.submit(kName.c_str(), [function, values = std::move(call.values)] {
-      if (!function) throw std::runtime_error("not written yet");
       call_op(function, values);
     });
     return call.results();
@@ -223,5 +214,4 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
 NODE_API_MODULE(nemotron_h, init)
 
 }  // namespace
-}  // namespace binding
-}  // namespace nemotron_h
+}  // namespace nemotron_h::binding

@@ -80,6 +80,7 @@ __device__ int32_t draw_by_rank(const Row& row, const Weights& weights, int64_t 
     const Range top{k <= blockDim.x ? key_of(reached, ~0u) : 0, ~Key{0}, row.V};
     kept = {select(row, top, k - 1, [](Key) { return uint64_t{1}; }).key, ~Key{0}, k};
   }
+  const auto mass = [&](Key key) { return weights.mass(logit_of(key)); };
   const auto mass_of_kept = [&](float min_p) {
     uint64_t all = 0;
     row.tokens(kept, [&](Key key) { all += weights.mass(logit_of(key), min_p); });
@@ -90,14 +91,13 @@ __device__ int32_t draw_by_rank(const Row& row, const Weights& weights, int64_t 
     const auto needed = static_cast<uint64_t>(ceil(double{top_p} * static_cast<double>(held)));
     const uint64_t least = (held - needed) / row.V;  // what is lighter adds up to less than may be left out
     const Selected last = select(row, kept, needed - 1, [&](Key key) {
-      const uint64_t m = weights.mass(logit_of(key));
+      const uint64_t m = mass(key);
       return m < least ? 0 : m;
     });
     kept.lowest = last.key;
     held = min_p > 0 ? mass_of_kept(min_p) : last.through;
   }
-  const auto mass = [&](Key key) { return weights.mass(logit_of(key), min_p); };
-  return id_of(select(row, kept, share(number, held), mass).key);
+  return id_of(select(row, kept, share(number, held), mass).key);  // min_p leaves out the last
 }
 
 __global__ void __launch_bounds__(kRowThreads)

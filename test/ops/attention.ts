@@ -67,6 +67,7 @@ const rope: Spec = {
     'no tokens': { S: 2, shortest: 0, longest: 0, past: 5, H: 2, P: 4 },
     'no sequences': { S: 0, shortest: 0, longest: 0, past: 0, H: 2, P: 4 },
     'more pieces than threads': { S: 1, shortest: 40, longest: 40, past: 0, H: 8, P: 128 },
+    'wide heads, more pairs than a block takes at once': { S: 2, shortest: 1, longest: 2, past: 9, H: 16, P: 272 },
   },
   arbitrary: fc
     .record({
@@ -159,6 +160,7 @@ const kvAppend: Spec = {
     'no tokens': { S: 2, shortest: 0, longest: 0, past: 5, G: 2, P: 4, pageSize: 8 },
     'no sequences': { S: 0, shortest: 0, longest: 0, past: 0, G: 2, P: 4, pageSize: 8 },
     'more pieces than threads': { S: 1, shortest: 90, longest: 90, past: 0, G: 8, P: 64, pageSize: 16 },
+    'rows longer than a warp takes at once': { S: 2, shortest: 1, longest: 3, past: 5, G: 3, P: 45, pageSize: 4 },
   },
   arbitrary: fc.record({
     S: fc.nat(4),
@@ -169,6 +171,18 @@ const kvAppend: Spec = {
     P: fc.nat(9),
     pageSize: fc.integer({ min: 1, max: 20 }),
   }),
+  special: {
+    // Only pages that are written must be of one sequence.
+    'a page of the past that two sequences share': (random) => ({
+      k: random.normal([2, 1, 4]),
+      v: random.normal([2, 1, 4]),
+      pages: nd([2, 2], (i) => [1, 0, 1, 2][i]!),
+      offsets: vector([0, 1, 2]),
+      past: vector([3, 4]),
+      kCache: random.normal([3, 3, 1, 4]),
+      vCache: random.normal([3, 3, 1, 4]),
+    }),
+  },
 }
 
 // ---- attention
@@ -246,7 +260,7 @@ const attention: Spec = {
     ragged: { S: 3, shortest: 1, longest: 9, past: 11, G: 2, heads: 3, P: 7, pageSize: 4 },
     decode: { S: 4, shortest: 1, longest: 1, past: 200, G: 2, heads: 4, P: 16, pageSize: 16 },
     prefill: { S: 2, shortest: 130, longest: 150, past: 0, G: 1, heads: 2, P: 16, pageSize: 64 },
-    'a later chunk': { S: 1, shortest: 70, longest: 70, past: 100, G: 2, heads: 1, P: 8, pageSize: 32 },
+    'a later chunk': { S: 1, shortest: 70, longest: 70, before: 90, past: 100, G: 2, heads: 1, P: 8, pageSize: 32 },
     'one key head for all': { S: 1, shortest: 20, longest: 20, past: 9, G: 1, heads: 9, P: 12, pageSize: 8 },
     'more query heads than rows of a block': {
       S: 1,
@@ -290,6 +304,28 @@ const attention: Spec = {
       P: 8,
       pageSize: 64,
     },
+    'heads of 256 after more than 512 keys, room for 1200': {
+      S: 1,
+      shortest: 1,
+      longest: 1,
+      before: 520,
+      past: 520,
+      G: 1,
+      heads: 2,
+      P: 256,
+      pageSize: 400,
+    },
+    'a chunk that passes 512 keys, tiles enough for 4 processors': {
+      S: 1,
+      shortest: 8,
+      longest: 8,
+      before: 508,
+      past: 508,
+      G: 8,
+      heads: 2,
+      P: 8,
+      pageSize: 64,
+    },
   },
   arbitrary: fc.record({
     S: fc.nat(3),
@@ -301,18 +337,29 @@ const attention: Spec = {
     P: fc.integer({ min: 1, max: 40 }),
     pageSize: fc.integer({ min: 1, max: 80 }),
   }),
-  special: Object.fromEntries(
-    [100, 10000, 1e-30].map((size) => [
-      `scores of about ${size}`,
-      (random: Random) =>
-        attentionInputs(
-          { S: 2, shortest: 70, longest: 80, past: 3, G: 1, heads: 2, P: 8, pageSize: 16 },
-          random,
-          size,
-          1e3,
-        ),
-    ]),
-  ),
+  special: {
+    ...Object.fromEntries(
+      [100, 10000, 1e-30].map((size) => [
+        `scores of about ${size}`,
+        (random: Random) =>
+          attentionInputs(
+            { S: 2, shortest: 70, longest: 80, past: 3, G: 1, heads: 2, P: 8, pageSize: 16 },
+            random,
+            size,
+            1e3,
+          ),
+      ]),
+    ),
+    'empty sequences without pages': (random) => ({
+      q: random.normal([2, 2, 4]),
+      kCache: random.normal([2, 4, 1, 4]),
+      vCache: random.normal([2, 4, 1, 4]),
+      pages: nd([3, 1], (s) => [2 ** 31 - 1, 1, -1][s]!),
+      offsets: vector([0, 0, 2, 2]),
+      past: vector([3, 2, 3]),
+      scale: 0.5,
+    }),
+  },
 }
 
 export const attentionSpecs = { rope, kvAppend, attention }

@@ -60,7 +60,7 @@ const rmsNorm: Spec = {
     return { y: normalized(tensorOf(inputs, 'x'), weight, inputs.eps as number, weight.data.length) }
   },
   make: ({ T, D }: Sizes, random) => ({ x: random.normal([T!, D!]), weight: random.normal([D!]), eps: 1e-5 }),
-  sizes: { ...rows, ...many, ...wide },
+  sizes: { ...rows, 'no columns': { T: 2, D: 0 }, ...many, ...wide },
   arbitrary: rowSizes,
   special: {
     'large values, squares near the limit of f32': (random) => ({
@@ -131,6 +131,7 @@ const gatedRmsNorm: Spec = {
     groups: { T: 3, G: 4, size: 9 },
     'one group': { T: 2, G: 1, size: 37 },
     'groups of one': { T: 2, G: 5, size: 1 },
+    'groups that are not whole packs, in rows that are': { T: 3, G: 8, size: 9 },
     'one token': { T: 1, G: 8, size: 16 },
     'no tokens': { T: 0, G: 2, size: 8 },
     'more pieces than threads': { T: 40, G: 8, size: 128 },

@@ -32,6 +32,8 @@ const inputsOfAmax: Omit<Spec, 'reference'> = {
   special: {
     'all negative': (random) => ({ x: random.uniform([3, 21], -5, -4) }),
     'the largest in every place': () => ({ x: nd([40, 40], (i) => (i % 41 === 0 ? -7 : 1)) }),
+    'the largest last in a long row': () => ({ x: nd([2, 8200], (i) => (i % 8200 === 8199 ? -7 : 1)) }),
+    'the largest in the last of many rows': () => ({ x: nd([1100, 1], (i) => (i === 1099 ? 7 : 1)) }),
     'NaN and infinity': () => {
       const values = [
         Number.NaN,

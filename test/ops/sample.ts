@@ -87,6 +87,11 @@ const unfiltered = {
   topP: vector([1]),
   minP: vector([0]),
 }
+/** 16 rows: each of 4 temperatures with each of 4 counts. */
+const warm = {
+  temperature: nd([16], (i) => [0, 0.5, 1, 4][i % 4]!),
+  topK: nd([16], (i) => [0, 1, 15, 700][Math.floor(i / 4)]!),
+}
 
 export const sample: Spec = {
   reference: (inputs) => {
@@ -119,12 +124,22 @@ export const sample: Spec = {
       ...sample.make({ S: 1, V: 270011 }, random),
       ...unfiltered,
     }),
+    'top-p that half of the tokens hold exactly': (random) => ({
+      ...sample.make({ S: 32, V: 4 }, random),
+      logits: nd([32, 4], () => 1),
+      temperature: nd([32], () => 1),
+      topK: nd([32], () => 0),
+      topP: nd([32], () => 0.5),
+      minP: nd([32], () => 0),
+    }),
     'thousands of equal tokens': (random) => ({
       ...sample.make({ S: 16, V: 4000 }, random),
+      ...warm,
       logits: nd([16, 4000], () => random.integer(0, 2)),
     }),
     'few tokens are not banned': (random) => ({
       ...sample.make({ S: 16, V: 2000 }, random),
+      ...warm,
       logits: nd([16, 2000], (i) => (i % 97 === 5 ? random.integer(-1, 1) : [Number.NaN, -Infinity][i % 2]!)),
     }),
   },

@@ -14,9 +14,9 @@ __device__ void visit_pages(const PagedBatch& batch, int s, int from, Visit visi
   for (int i = from / batch.page_size + threadIdx.x % kWarp; i <= last; i += kWarp) visit(i);
 }
 
-// taken: an int for each page of the pool; null where pages are only read. name: of the table, in the host's memory.
+// taken: an int for each page of the pool; null where pages are only read.
 __global__ void __launch_bounds__(kThreads)
-    pages_kernel(const char* name, PagedBatch batch, int64_t pool, int* taken, Faults faults) {
+    pages_kernel(PagedBatch batch, int64_t pool, int* taken, Faults faults) {
   if (faults.pending()) return;
   const int warp = threadIdx.x / kWarp, warps = kThreads / kWarp;
   const int64_t room = int64_t{batch.max_pages} * batch.page_size;
@@ -62,12 +62,12 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 void check_pages_read(const PagedBatch& batch, int64_t pool) {
-  launch(pages_kernel, {.block = kThreads}, "pages", batch, pool, nullptr, faults());
+  launch(pages_kernel, {.block = kThreads}, batch, pool, nullptr, faults());
 }
 
 void check_pages_written(const PagedBatch& batch, int64_t pool) {
   const Scratch taken(pool * sizeof(int));
-  launch(pages_kernel, {.block = kThreads}, "pages", batch, pool, taken.as<int>(), faults());
+  launch(pages_kernel, {.block = kThreads}, batch, pool, taken.as<int>(), faults());
 }
 
 }  // namespace nemotron_h::cuda

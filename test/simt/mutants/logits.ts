@@ -65,7 +65,7 @@ export const mutants: Mutant[] = [
   },
   {
     ...header,
-    title: 'equal tokens fall by rising rank of nothing: those before are not counted',
+    title: 'equal tokens share a rank',
     find: 'keys[j] > keys[i]',
     replace: 'keys[j] >> 32 > keys[i] >> 32',
     cases: ['equal ones by id, zeros of both signs'],

@@ -43,7 +43,7 @@ export const mutants: Mutant[] = [
     title: 'top-p keeps one more where it is reached exactly',
     find: 'needed - 1, [&]',
     replace: 'needed, [&]',
-    cases: ['thousands of equal tokens'],
+    cases: ['top-p that half of the tokens hold exactly'],
     caught: wrong,
   },
   {
@@ -55,11 +55,10 @@ export const mutants: Mutant[] = [
   },
   {
     ...sample,
-    title: 'min-p is left out of the draw',
-    find: 'weights.mass(logit_of(key), min_p); };\n  return',
-    replace: 'weights.mass(logit_of(key)); };\n  return',
+    title: 'min-p holds for top-p too',
+    find: 'mass_of_kept(top_p < 1 ? 0 : min_p)',
+    replace: 'mass_of_kept(min_p)',
     cases: ['many rows of filters'],
-    caught: wrong,
   },
   {
     ...sample,
@@ -71,10 +70,11 @@ export const mutants: Mutant[] = [
   },
   {
     ...sample,
-    title: 'the draw within a chunk begins at its start again',
+    title: 'the draw falls on the first token of its chunk',
     find: 'target - c.before, mass)',
-    replace: 'target % (c.before + 1), mass)',
-    cases: ['one row', 'more tokens than 1024 chunks of 256'],
+    replace: '0, mass)',
+    cases: ['more tokens than 1024 chunks of 256'],
+    caught: wrong,
   },
   {
     ...sample,

@@ -1,0 +1,322 @@
+// Bugs of attention and its cache: copies and barriers, who sees what, the softmax in parts, and edges.
+import { type Mutant, unordered } from '../mutant.ts'
+
+const inFlight = /still being written|nobody has written/
+const wrong = /is .*, expected/
+const split = 'heads of 256 after more than 512 keys, room for 1200'
+const unsplit = 'a chunk that passes 512 keys, tiles enough for 4 processors'
+
+const source = 'csrc/cuda/attention/attention.cu'
+const planted = (file: string, list: Omit<Mutant, 'file' | 'op' | 'source'>[]): Mutant[] =>
+  list.map((mutant) => ({ file: `csrc/cuda/attention/${file}`, source, op: 'attention', ...mutant }))
+const kvAppend = { op: 'kvAppend' }
+
+export const mutants: Mutant[] = [
+  ...planted('tile.cuh', [
+    {
+      title: 'no barrier: keys are read before all of them are there',
+      find: '__syncthreads();  // this block',
+      replace: '// this block',
+      cases: ['prefill'],
+      caught: unordered,
+    },
+    {
+      title: 'keys are read before their copies are there',
+      find: 'cp_async_wait_group<0>()',
+      replace: 'cp_async_wait_group<1>()',
+      cases: ['prefill'],
+      caught: inFlight,
+    },
+    {
+      title: 'the next keys come before the barrier that says their stage is free',
+      find: '    __syncthreads();  // this block has come for all threads, and all have done with the one before\n    if (key + kKeys < end) with_bool(p.kv_packs, fetch_block, key + kKeys);',
+      replace:
+        '    if (key + kKeys < end) with_bool(p.kv_packs, fetch_block, key + kKeys);\n    cp_async_wait_group<1>();\n    __syncthreads();',
+      cases: ['prefill'],
+    },
+    {
+      title: 'one stage for the keys in use and the next',
+      find: 'at / kKeys % 2 * Tile::kStage',
+      replace: '0 * at',
+      cases: ['prefill'],
+    },
+    {
+      title: 'rows of y put together where queries are still read',
+      find: '  __syncwarp();\n#pragma unroll',
+      replace: '#pragma unroll',
+      cases: ['prefill'],
+      caught: unordered,
+    },
+    {
+      title: 'rows of y read before they are put together',
+      find: '  __syncwarp();\n  for (int i = lane;',
+      replace: '  for (int i = lane;',
+      cases: ['prefill'],
+      caught: unordered,
+    },
+    {
+      title: 'queries past the last row',
+      find: 'from < count ? p.P - pack * kPack : 0',
+      replace: 'p.P - pack * kPack',
+      cases: ['one key head for all'],
+    },
+    {
+      title: 'keys past the last',
+      find: 'key < end ? p.batch.place(s, key)',
+      replace: 'true ? p.batch.place(s, key)',
+      cases: ['ragged'],
+    },
+    {
+      title: 'a lane gives all others its own key',
+      find: '__shfl_sync(kAllLanes, own, from)',
+      replace: '__shfl_sync(kAllLanes, own, lane)',
+      cases: ['prefill'],
+    },
+    {
+      title: 'a warp fetches what is for the next',
+      find: 'i < min(share - half * kWarp, kWarp)',
+      replace: 'i < kWarp',
+      cases: ['prefill'],
+    },
+    {
+      title: 'a token sees the next',
+      find: 'i % 2 >= sees[i / 2]',
+      replace: 'i % 2 > sees[i / 2]',
+      cases: ['prefill'],
+      caught: wrong,
+    },
+    {
+      title: 'a row that sees part of a block, where the one below sees all',
+      find: 'if (sees[0] < kKeys)',
+      replace: 'if (sees[1] < kKeys)',
+      cases: ['prefill'],
+      caught: wrong,
+    },
+    {
+      title: 'the lower row sees what the upper does',
+      find: 'position(own_first + lane / 4 + 8)}',
+      replace: 'position(own_first + lane / 4)}',
+      cases: ['prefill'],
+      caught: wrong,
+    },
+    {
+      title: 'a row is shared with other lanes than the four that have it',
+      find: 'return op(v, __shfl_xor_sync(kAllLanes, v, 2));',
+      replace: 'return op(v, __shfl_xor_sync(kAllLanes, v, 4));',
+      cases: ['prefill'],
+      caught: wrong,
+    },
+    {
+      title: 'parts of a queries operand exchanged',
+      find: 'queries + swizzled<kP>(row + 8 * half, 2 * k + quarter)',
+      replace: 'queries + swizzled<kP>(row + 8 * quarter, 2 * k + half)',
+      cases: ['prefill'],
+      caught: wrong,
+    },
+    {
+      title: 'parts of two operands of values exchanged',
+      find: '16 * k + row + 8 * half, 2 * n + quarter',
+      replace: '16 * k + row + 8 * quarter, 2 * n + half',
+      cases: ['prefill'],
+      caught: wrong,
+    },
+    {
+      title: 'two packs in one place',
+      find: '(pack ^ (row & 7))',
+      replace: '(pack | (row & 7))',
+      cases: ['heads of 64'],
+    },
+    {
+      title: 'a part that is merged stays',
+      find: '    part.clear();\n  };',
+      replace: '  };',
+      cases: [unsplit],
+      caught: wrong,
+    },
+    {
+      title: 'a split does not end',
+      find: 'min(visible, key + kSplit)',
+      replace: 'visible',
+      cases: ['decode after more than 1024 keys'],
+    },
+    {
+      title: 'columns of parts past the last',
+      find: 'if (c < p.P) parts.values',
+      replace: 'parts.values',
+      cases: ['decode after more than 1024 keys'],
+    },
+    {
+      title: 'two blocks tell the total of one row',
+      find: 'lane % 4 == 0 && column == 0',
+      replace: 'lane % 4 == 0',
+      cases: [split],
+      caught: unordered,
+    },
+    {
+      title: 'tiles beyond those of a sequence',
+      find: '  if (first >= count) return;\n',
+      replace: '',
+      cases: ['empty sequences without pages'],
+    },
+    {
+      title: 'rows of y past the last',
+      find: '    if (row >= count) break;\n',
+      replace: '',
+      cases: ['one key head for all', 'ragged'],
+    },
+    {
+      title: 'columns of y past the last, by packs',
+      find: 'else if (c < p.P) {',
+      replace: 'else {',
+      cases: ['heads of 136'],
+    },
+    {
+      title: 'columns of y past the last, by elements',
+      find: 'min(kPack, p.P - c)',
+      replace: 'kPack',
+      cases: ['ragged'],
+    },
+  ]),
+  ...planted('exact.cuh', [
+    {
+      title: 'keys replaced while others still read them',
+      find: '    __syncthreads();\n    for (int j = warp;',
+      replace: '    for (int j = warp;',
+      cases: ['prefill'],
+      caught: unordered,
+    },
+    {
+      title: 'keys read before all of them are there',
+      find: '    __syncthreads();\n\n    float scores',
+      replace: '    float scores',
+      cases: ['prefill'],
+      caught: unordered,
+    },
+    {
+      title: 'weights read before they are there',
+      find: '    __syncwarp();\n',
+      replace: '',
+      cases: ['prefill'],
+      caught: unordered,
+    },
+    {
+      title: 'weights of a block before',
+      find: 'if (key + j > position(own + r)) continue;',
+      replace: '',
+      cases: ['a later chunk'],
+    },
+    {
+      title: 'keys past the last',
+      find: 'c < P && key + lane < end',
+      replace: 'c < P',
+      cases: ['ragged'],
+      caught: inFlight,
+    },
+    {
+      title: 'queries past the last row',
+      find: 'if (own + r < count) scores',
+      replace: 'scores',
+      cases: ['ragged'],
+      caught: inFlight,
+    },
+  ]),
+  ...planted('softmax.cuh', [
+    {
+      title: 'totals of two parts added as they are',
+      find: 'total = by(total, other_total)',
+      replace: 'total += other_total',
+      cases: ['decode after more than 1024 keys'],
+      caught: wrong,
+    },
+  ]),
+  ...planted('attention.cu', [
+    {
+      title: 'parts that nobody has made',
+      find: 'split <= position / kSplit',
+      replace: 'split < splits',
+      cases: [split],
+      caught: inFlight,
+    },
+    {
+      title: 'parts of rows past the last',
+      find: 'if (t >= tokens) return;',
+      replace: '',
+      cases: [split],
+    },
+  ]),
+  ...planted('config.h', [
+    {
+      title: 'no tile for the rest of a sequence',
+      find: 'offset * heads / rows + s',
+      replace: 'offset * heads / rows',
+      cases: ['decode'],
+    },
+  ]),
+  ...planted('pages.cuh', [
+    {
+      title: 'the first tile of a sequence taken for the last of the one before',
+      find: 'first(middle) <= i',
+      replace: 'first(middle) < i',
+      cases: ['decode'],
+    },
+    {
+      title: 'every position of a page is its first',
+      find: ' + position % page_size',
+      replace: '',
+      cases: ['ragged'],
+    },
+  ]),
+  ...planted('append.cu', [
+    {
+      title: 'one pass over a long row',
+      find: 'for (int begin = threadIdx.x % kWarp; begin < width; begin += kWarp * kAhead) {',
+      replace: 'if (const int begin = threadIdx.x % kWarp; begin < width) {',
+      cases: ['rows longer than a warp takes at once'],
+      caught: wrong,
+      ...kvAppend,
+    },
+    {
+      title: 'elements past the row',
+      find: 'if (i < width) k_cache',
+      replace: 'k_cache',
+      cases: ['ragged'],
+      ...kvAppend,
+    },
+    {
+      title: 'tokens past the last',
+      find: 'if (t >= tokens) return;',
+      replace: '',
+      cases: ['ragged', 'one token each'],
+      ...kvAppend,
+    },
+  ]).map((mutant) => ({ ...mutant, source: mutant.file })),
+  ...planted('pages.cu', [
+    {
+      title: 'counters of pages that nobody has cleared',
+      find: 'atomicExch(&taken[batch.page(s, i)], 0)',
+      replace: '',
+      cases: ['ragged'],
+      ...kvAppend,
+    },
+    {
+      title: 'pages of the past counted as written',
+      find: 'taken ? batch.past[s] : 0',
+      replace: '0',
+      cases: ['a page of the past that two sequences share'],
+      caught: /names 1 twice/,
+      ...kvAppend,
+    },
+    {
+      title: 'pages of an empty sequence',
+      find: '  if (batch.tokens(s) == 0) return;\n',
+      replace: '',
+      cases: ['empty sequences without pages'],
+    },
+    {
+      title: 'the page after the last',
+      find: 'batch.tokens(s) - 1) / batch.page_size',
+      replace: 'batch.tokens(s)) / batch.page_size',
+      cases: ['pages of one token'],
+    },
+  ]).map((mutant) => ({ ...mutant, source: mutant.file })),
+]
