@@ -104,13 +104,9 @@ test.each(onCpu ? (['f32', 'bf16'] as const) : (['bf16'] as const))(
       v: floats(act, [T, 2, P], random),
     }
     const whole = await bitsInChunks(sequence, [T], 64, random)
-    for (const ends of [
-      [512, 1024, 1025, T],
-      [500, 520, 1022, 1023, 1024, T],
-    ]) {
-      expect((await bitsInChunks(sequence, ends, 64, random)).equals(whole), `chunks to ${ends}`).toBe(true)
-      expect((await bitsInChunks(sequence, ends, 48, random, true)).equals(whole), 'in a batch').toBe(true)
-    }
+    expect((await bitsInChunks(sequence, [512, 1024, 1025, T], 64, random)).equals(whole), 'in chunks').toBe(true)
+    const ends = [500, 520, 1022, 1023, 1024, T]
+    expect((await bitsInChunks(sequence, ends, 48, random, true)).equals(whole), 'in a batch').toBe(true)
   },
 )
 

@@ -32,6 +32,9 @@ const inputsOfAmax: Omit<Spec, 'reference'> = {
   special: {
     'all negative': (random) => ({ x: random.uniform([3, 21], -5, -4) }),
     'the largest in every place': () => ({ x: nd([40, 40], (i) => (i % 41 === 0 ? -7 : 1)) }),
+    'the largest in every place of rows that are not whole packs': () => ({
+      x: nd([41, 41], (i) => (i % 42 === 0 ? -7 : 1)),
+    }),
     'the largest last in a long row': () => ({ x: nd([2, 8200], (i) => (i % 8200 === 8199 ? -7 : 1)) }),
     'the largest in the last of many rows': () => ({ x: nd([1100, 1], (i) => (i === 1099 ? 7 : 1)) }),
     'NaN and infinity': () => {
@@ -102,6 +105,7 @@ const quantize: Spec = {
     ['e4m3', 'e5m2'].flatMap((to): [string, (random: Random) => Inputs][] => [
       [`${to}, a scale for each row`, (random) => withAmax(random.normal([7, 20], 1000), true, to)],
       [`${to}, one scale`, (random) => withAmax(random.normal([7, 20], 1e-3), false, to)],
+      [`${to}, one scale for many rows`, (random) => withAmax(random.normal([300, 1]), false, to)],
       [
         `${to}, rows of zeros and of infinities`,
         () =>

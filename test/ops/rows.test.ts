@@ -59,6 +59,11 @@ describe('embedding refuses', () => {
     await expect(binding.embedding(ids(...values), table(), 'f32').read()).rejects.toThrow(message)
   })
 
+  test('the first of several, in more than a block has threads', async () => {
+    const values = Array.from({ length: 600 }, (_, i) => ([299, 398, 400].includes(i) ? 7 : 0))
+    await expect(binding.embedding(ids(...values), table(), 'f32').read()).rejects.toThrow('ids[299] is 7')
+  })
+
   test('before it writes anything', async () => {
     const y = tensor(Float32Array.of(7, 7, 7, 7), 'f32', [2, 2])
     await expect(binding.embedding(ids(0, 3), table(), 'f32', y).read()).rejects.toThrow('ids[1] is 3')

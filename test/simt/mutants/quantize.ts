@@ -144,7 +144,7 @@ export const mutants: Mutant[] = [
     find: 'step = int64_t{blockDim.x} * kN;',
     replace: 'step = int64_t{kThreads} * kN;',
     op: 'rowAmax',
-    cases: ['the largest in every place'],
+    cases: ['the largest in every place of rows that are not whole packs'],
     caught: wrong,
   },
   {
@@ -198,7 +198,7 @@ export const mutants: Mutant[] = [
     find: 'if (first && t < R)',
     replace: 'if (first)',
     op: 'quantize',
-    cases: ['e4m3, one scale'],
+    cases: ['e4m3, one scale for many rows'],
     caught: outside,
   },
   {
