@@ -12,7 +12,7 @@
 namespace simt {
 namespace {
 
-constexpr size_t kTotal = size_t{1} << 30;  // bytes of a GPU
+constexpr size_t kTotal = size_t{256} << 20;  // bytes of a GPU
 constexpr int kVersion = 13000;
 constexpr int kProcessors = 4;
 

@@ -117,7 +117,7 @@ export const mutants: Mutant[] = [
     find: 'v[j] = i + j < V ? logits[i + j] : -INFINITY',
     replace: 'v[j] = logits[i + j]',
     op: 'logProbs',
-    cases: ['more pieces, odd'],
+    cases: ['odd'],
   },
   {
     ...source,
