@@ -35,7 +35,7 @@ async function readExpected(folder: string): Promise<{ ids: number[]; logits: Fl
     return buffer
   }
   const count = [...tensors.keys()].filter((name) => name.startsWith('ids.')).length
-  return Promise.all(
+  return await Promise.all(
     Array.from({ length: count }, async (_, i) => ({
       ids: [...new Int32Array(await bytes(`ids.${i}`))],
       logits: new Float32Array(await bytes(`logits.${i}`)),
