@@ -1,7 +1,5 @@
 #include "cpu/cpu.h"
 
-#include <algorithm>
-
 namespace nemotron_h::cpu {
 namespace {
 
@@ -21,11 +19,12 @@ std::string at(const char* name, int64_t i) { return std::string(name) + "[" + s
 
 void check_slots(std::vector<Sequence>& list, const Tensor& slots, int64_t pool) {
   check_indices("slots", slots, pool);
-  std::vector<int32_t> sorted(slots.as<int32_t>(), slots.as<int32_t>() + slots.size(0));
-  for (size_t s = 0; s < list.size(); ++s) list[s].slot = sorted[s];
-  std::sort(sorted.begin(), sorted.end());
-  const auto twice = std::adjacent_find(sorted.begin(), sorted.end());
-  if (twice != sorted.end()) throw std::out_of_range("slots names " + std::to_string(*twice) + " twice, expected a slot for each sequence");
+  std::vector<bool> named(pool);
+  for (size_t s = 0; s < list.size(); ++s) {
+    const int32_t slot = list[s].slot = slots.as<int32_t>()[s];
+    if (named[slot]) throw std::out_of_range("slots names " + std::to_string(slot) + " twice, expected a slot for each sequence");
+    named[slot] = true;
+  }
 }
 
 }  // namespace
@@ -53,8 +52,9 @@ std::vector<Sequence> sequences(const Tensor& offsets, const Tensor& past, int64
   if (o[0] != 0) fail("offsets[0]", o[0], "0");
   if (o[count] != tokens) fail(at("offsets", count), o[count], std::to_string(tokens) + ", the number of tokens");
   std::vector<Sequence> list;
-  for (int64_t s = 0; s < count; ++s) {
+  for (int64_t s = 0; s < count; ++s)
     if (o[s + 1] < o[s]) fail(at("offsets", s + 1), o[s + 1], "at least " + std::to_string(o[s]));
+  for (int64_t s = 0; s < count; ++s) {
     if (p[s] < 0) fail(at("past", s), p[s], "at least 0");
     list.push_back({o[s], o[s + 1], p[s], 0});
   }

@@ -71,8 +71,8 @@ void bias_logits(const Tensor& logits, const Tensor& offsets, const Tensor& ids,
                               ", expected " + expected);
   };
   check(0, o[0] == 0, "0");
-  for (int64_t s = 0; s < S; ++s) check(s + 1, o[s + 1] >= o[s], "at least " + std::to_string(o[s]));
   check(S, o[S] == E, std::to_string(E) + ", the number of ids");
+  for (int64_t s = 0; s < S; ++s) check(s + 1, o[s + 1] >= o[s], "at least " + std::to_string(o[s]));
   check_indices("ids", ids, logits.size(1));
 
   for (int64_t s = 0; s < S; ++s) {

@@ -15,9 +15,11 @@ struct Context {
   cudaMemPool_t pool;
   Fault* fault;      // on the device: the first thing a kernel found wrong since the last read
   const char* op;    // its name in JavaScript; lives as long as the process
-  int compute;       // capability, 10 * major + minor
+  int architecture;  // that its kernels were compiled for (architecture.h)
   int processors;    // SMs
+  unsigned* tickets;  // on the device, kTickets of 0, by which blocks take turns; 0 again after every kernel
 };
+inline constexpr int kTickets = 1 << 14;
 
 // Of the op that this thread is running.
 Context& current();

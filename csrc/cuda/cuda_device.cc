@@ -2,12 +2,14 @@
 
 #include <utility>
 
+#include "cuda/architecture.h"
 #include "cuda/graph.h"
 
 namespace nemotron_h::cuda {
 namespace {
 
 constexpr size_t kSmall = size_t{16} << 10, kLarge = size_t{8} << 20;  // bytes of a pinned buffer
+constexpr size_t kTicketBytes = kTickets * sizeof(unsigned);
 constexpr int kSmallBuffers = 64;  // the ids and offsets of some decode steps that the GPU has yet to reach
 constexpr int kLargeBuffers = 3;   // one filled, one copied, one to spare
 
@@ -28,7 +30,7 @@ struct CudaDevice::Reading {
   Fault fault{};
 };
 
-CudaDevice::CudaDevice(const std::string& name, int index, int compute, int processors)
+CudaDevice::CudaDevice(const std::string& name, int index)
     : Device(Backend::cuda, name, std::make_unique<DeviceMemory>(index), max_cached(index)),
       index_(index),
       small_uploads_(kSmallBuffers, kSmall),
@@ -44,8 +46,11 @@ CudaDevice::CudaDevice(const std::string& name, int index, int compute, int proc
   context_.fault = static_cast<Fault*>(device_memory().take(sizeof(Fault)));
   if (!context_.fault) throw std::runtime_error("out of memory");
   check(cudaMemsetAsync(context_.fault, 0, sizeof(Fault), context_.stream));
-  context_.compute = compute;
-  context_.processors = processors;
+  context_.tickets = static_cast<unsigned*>(device_memory().take(kTicketBytes));
+  if (!context_.tickets) throw std::runtime_error("out of memory");
+  check(cudaMemsetAsync(context_.tickets, 0, kTicketBytes, context_.stream));
+  context_.architecture = architecture();
+  check(cudaDeviceGetAttribute(&context_.processors, cudaDevAttrMultiProcessorCount, index));
   device_memory().attach(submission_, context_.stream);
   const auto enter = [this] {
     check(cudaSetDevice(index_));
@@ -63,6 +68,7 @@ CudaDevice::~CudaDevice() {
   device_memory().detach();
   pool().release_cached();
   device_memory().give_back(context_.fault, sizeof(Fault));
+  device_memory().give_back(context_.tickets, kTicketBytes);
   cudaEventDestroy(freed_);
   cudaStreamDestroy(context_.stream);
 }
@@ -87,6 +93,7 @@ void CudaDevice::release_cached() {
     completion_.submit("free", [this] {
       cudaEventSynchronize(freed_);
       cudaMemPoolTrimTo(context_.pool, 0);
+      cudaDeviceGraphMemTrim(index_);
     });
   });
 }
@@ -121,10 +128,12 @@ void CudaDevice::read(Tensor from, DType as, void* host, Done done) {
     }
     completion_.submit("read", [reading] {
       const Report& report = reading->fault.report;
-      // An error that work threw came after the report, which would else not have been recorded.
-      if (report.rule != Rule::none) reading->done(std::string(report.op) + ": " + describe(report));
+      // A kernel that failed is told first: what it was to refuse may be why. An error that work threw came after the
+      // report, which would else not have been recorded.
+      if (reading->status != cudaSuccess) reading->done("read: " + text(reading->status));
+      else if (report.rule != Rule::none) reading->done(std::string(report.op) + ": " + describe(report));
       else if (!reading->submitted.empty()) reading->done(reading->submitted);
-      else reading->done(reading->status == cudaSuccess ? "" : "read: " + text(reading->status));
+      else reading->done("");
     });
   });
 }

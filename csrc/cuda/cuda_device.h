@@ -11,8 +11,8 @@ namespace nemotron_h::cuda {
 
 class CudaDevice final : public Device {
  public:
-  // compute: capability, 10 * major + minor; processors: SMs. Throws what CUDA says.
-  CudaDevice(const std::string& name, int index, int compute, int processors);
+  // Throws what CUDA says.
+  CudaDevice(const std::string& name, int index);
   // Drops what has not begun, and waits for what has: also for the GPU, as its work cannot be taken back.
   ~CudaDevice() override;
 

@@ -72,8 +72,7 @@ std::unique_ptr<Device> open(int index) {
     if (major < kOldest)
       throw std::runtime_error("compute capability is " + std::to_string(major) + "." + std::to_string(minor) +
                                ", expected 8.0 or newer");
-    return std::make_unique<CudaDevice>(name, index, 10 * major + minor,
-                                        attribute(cudaDevAttrMultiProcessorCount, index));
+    return std::make_unique<CudaDevice>(name, index);
   } catch (const std::exception& e) {
     throw fail(e.what());
   }

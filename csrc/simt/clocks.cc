@@ -71,7 +71,7 @@ void Meeting::complete() {
   for (auto [number, time] : own_) next->times[number] = std::max(next->times[number], time);
   clocks_.clear();
   own_.clear();
-  finished_ = next;
+  finished_ = next, to_ = nullptr;
 }
 
 void Meeting::leave(Thread& t) {

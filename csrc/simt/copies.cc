@@ -18,6 +18,8 @@ Mbarrier& live(uint32_t pos, const char* name) {
   auto& b = current->shared.at<Mbarrier>(pos);
   if (b.alive != 1)
     fail(format("%s: no initialised mbarrier at %s, or something overwrote it", name, place(pos).c_str()));
+  if (const Block& block = current->blocks[pos / kArena]; block.exited == block.threads)
+    fail(format("%s: the block of the mbarrier at %s has ended", name, place(pos).c_str()));
   return b;
 }
 uint32_t position_of(const Mbarrier& b) { return reinterpret_cast<const char*>(&b) - current->shared.bytes; }

@@ -21,6 +21,9 @@ void aligned(const char* name);
 uint32_t load_acquire(const uint32_t* p);
 void store_release(uint32_t* p, uint32_t value);
 
+// ld.global and st.global of vectors, which the compiler takes apart: that they lie at a multiple of their size
+void check_alignment(const void* p, size_t bytes);
+
 // mma.sync: d += a * b'; ldmatrix and stmatrix of 8 x 8 matrices of 16 bits
 void mma_sync(Element a_type, Element b_type, float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 void ldmatrix(uint32_t* r, int matrices, uint32_t address, bool transpose);

@@ -110,6 +110,12 @@ inline void hook(const void* at, size_t bytes, Access access) {
   else if (in_stack >= kStackBytes) elsewhere(p, access);
 }
 
+// Of a type that must be aligned, as all are whose hooks are not those of unaligned accesses.
+inline void aligned_hook(const void* p, size_t bytes, Access access) {
+  check_alignment(p, bytes);
+  hook(p, bytes, access);
+}
+
 // ---- What atomics hand on
 
 struct Handed {
@@ -156,6 +162,11 @@ void volatile_hook(const void* p, size_t bytes, Access access) {
 }
 
 }  // namespace
+
+void check_alignment(const void* p, size_t bytes) {
+  if (!running || reinterpret_cast<uintptr_t>(p) % bytes == 0) return;
+  fail(format("accesses %zu bytes at %p, expected a multiple of %zu", bytes, p, bytes));
+}
 
 void begin_stamps(Thread& t) {
   // More clusters than a cell can name: the others' accesses are not watched.
@@ -309,12 +320,15 @@ extern "C" {
 #define SIMT_HOOK(name, n, access) \
   void name(void*);          \
   void name(void* p) { simt::hook(p, n, simt::Access::access); }
+#define SIMT_ALIGNED_HOOK(name, n, access) \
+  void name(void*);                  \
+  void name(void* p) { simt::aligned_hook(p, n, simt::Access::access); }
 #define SIMT_VOLATILE_HOOK(name, n, access) \
   void name(void*);                   \
   void name(void* p) { simt::volatile_hook(p, n, simt::Access::access); }
 #define SIMT_HOOKS(n)                                              \
-  SIMT_HOOK(__tsan_read##n, n, read)                               \
-  SIMT_HOOK(__tsan_write##n, n, write)                             \
+  SIMT_ALIGNED_HOOK(__tsan_read##n, n, read)                       \
+  SIMT_ALIGNED_HOOK(__tsan_write##n, n, write)                     \
   SIMT_HOOK(__tsan_unaligned_read##n, n, read)                     \
   SIMT_HOOK(__tsan_unaligned_write##n, n, write)                   \
   SIMT_VOLATILE_HOOK(__tsan_volatile_read##n, n, atomic_read)      \
@@ -326,10 +340,15 @@ void __tsan_vptr_update(void*, void*);
 void __tsan_func_entry(void*);
 void __tsan_func_exit(void*);
 void __tsan_init();
+uint32_t __tsan_atomic32_fetch_add(volatile uint32_t*, uint32_t, int);
 void __tsan_read_range(void* p, long n) { simt::hook(p, n, simt::Access::read); }
 void __tsan_write_range(void* p, long n) { simt::hook(p, n, simt::Access::write); }
 void __tsan_vptr_update(void*, void*) {}
 void __tsan_func_entry(void*) {}
 void __tsan_func_exit(void*) {}
 void __tsan_init() { simt::tracking = true; }
+// A shared_ptr's count, in host code that stands beside kernels.
+uint32_t __tsan_atomic32_fetch_add(volatile uint32_t* p, uint32_t by, int) {
+  return __atomic_fetch_add(p, by, __ATOMIC_SEQ_CST);
+}
 }

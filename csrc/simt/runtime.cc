@@ -76,10 +76,11 @@ void check_device_range(const void* p, size_t bytes, const char* what) {
 }
 
 void check_copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
-  const bool up = kind == cudaMemcpyHostToDevice;
+  const bool up = kind == cudaMemcpyHostToDevice, down = kind == cudaMemcpyDeviceToHost;
   const void* host = up ? from : to;
-  check_device_range(up ? to : from, bytes, "copy");
-  if (!is_pinned(host, bytes)) throw Error("copy: " + extent(host, bytes) + " of pinned memory were freed before it ran");
+  if (!up) check_device_range(from, bytes, "copy");
+  if (!down) check_device_range(to, bytes, "copy");
+  if ((up || down) && !is_pinned(host, bytes)) throw Error("copy: " + extent(host, bytes) + " of pinned memory were freed before it ran");
 }
 
 }  // namespace simt
@@ -143,6 +144,12 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   return cudaSuccess;
 }
 
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
+  *attributes = {};
+  attributes->ptxVersion = attributes->binaryVersion = 90;
+  return cudaSuccess;
+}
+
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   const std::lock_guard lock(tables);
   *total = kTotal;
@@ -169,6 +176,7 @@ cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t, cudaMemPoolAttr, void* value)
 }
 
 cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t) { return cudaSuccess; }
+cudaError_t cudaDeviceGraphMemTrim(int) { return cudaSuccess; }
 
 cudaError_t cudaMallocFromPoolAsync(void** block, size_t bytes, cudaMemPool_t pool, cudaStream_t stream) {
   {
@@ -217,16 +225,16 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
 
 cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
                               size_t height, cudaMemcpyKind kind, cudaStream_t stream) {
-  const bool up = kind == cudaMemcpyHostToDevice;
-  if (!up && kind != cudaMemcpyDeviceToHost) return error(cudaErrorInvalidValue, "a copy that is neither up nor down");
-  if (!is_pinned(up ? from : to, (height - 1) * (up ? from_pitch : to_pitch) + width))
+  const bool up = kind == cudaMemcpyHostToDevice, within = kind == cudaMemcpyDeviceToDevice;
+  if (!up && !within && kind != cudaMemcpyDeviceToHost) return error(cudaErrorInvalidValue, "a copy within the host");
+  if (!within && !is_pinned(up ? from : to, (height - 1) * (up ? from_pitch : to_pitch) + width))
     return error(cudaErrorInvalidValue, "the host memory of an asynchronous copy is not pinned");
   return enqueue(stream, [=] {
     for (size_t r = 0; r < height; ++r) {
       auto* row_to = static_cast<std::byte*>(to) + r * to_pitch;
       const auto* row_from = static_cast<const std::byte*>(from) + r * from_pitch;
       check_copy(row_to, row_from, width, kind);
-      if (up) host_writes(row_to, width);
+      if (up || within) host_writes(row_to, width);
       std::memcpy(row_to, row_from, width);
     }
   });

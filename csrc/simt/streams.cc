@@ -26,6 +26,7 @@ std::mutex& state = *new std::mutex;      // of all lines, events and reports
 std::mutex& execution = *new std::mutex;  // held by the thread whose operation runs
 std::string* const reports = new std::string[kDevices];  // what went wrong on a device since it was last told; empty: nothing
 std::minstd_rand chance;
+thread_local cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
 
 void run(Line& line, const Operation& operation) {
   try {
@@ -173,10 +174,15 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   return recorded.line ? wait(recorded.line, recorded.count) : cudaSuccess;
 }
 
+// Stricter than CUDA: a thread that has relaxed its mode must have gone back.
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
-  if (stream->capture) return error(cudaErrorIllegalState);
+  if (stream->capture || capture_mode != cudaStreamCaptureModeGlobal) return error(cudaErrorIllegalState);
   stream->capture = std::make_unique<std::vector<Operation>>();
   return cudaSuccess;
+}
+
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
+  return std::swap(*mode, capture_mode), cudaSuccess;
 }
 
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {

@@ -3,7 +3,20 @@ import { expect } from 'vitest'
 import type { Act, DType, OpInfo, ParamInfo, Tensor } from '../../binding.js'
 import { binding } from '../../dist/binding.js'
 import { onCpu, tensor } from '../device.ts'
-import { type Arithmetic, type Expected, f32Arithmetic, type Inputs, type Nd, type Spec, tensorCores } from './spec.ts'
+import type { Refusal } from './refused.ts'
+import {
+  type Arithmetic,
+  type Expected,
+  f32Arithmetic,
+  type Inputs,
+  type Nd,
+  nd,
+  Random,
+  type Sizes,
+  type Spec,
+  tensorCores,
+  tensorOf,
+} from './spec.ts'
 
 export type Argument = Tensor | number | boolean | string | undefined
 export type Call = (...args: Argument[]) => Tensor | Tensor[] | undefined
@@ -46,19 +59,32 @@ export function upload(value: Nd, dtype: DType): Tensor {
   return tensor(data, dtype, value.shape)
 }
 
-/** The same elements as columns of a wider matrix whose other columns are NaN. */
-function uploadView(value: Nd, dtype: DType): Tensor {
-  const [rows, width] = [value.shape[0]!, value.shape.slice(1).reduce((n, size) => n * size, 1)]
-  const wide = new Float64Array(rows * (width + 5)).fill(Number.NaN)
-  for (let r = 0; r < rows; r++) wide.set(value.data.subarray(r * width, (r + 1) * width), r * (width + 5) + 2)
-  return upload({ shape: [rows, width + 5], data: wide }, dtype)
-    .columns(2, 2 + width)
-    .reshape(value.shape)
-}
+/** Puts elements on the device: alone, or somewhere among others, which are NaN. */
+export type Place = (value: Nd, dtype: DType) => Tensor
+
+/** As columns of a wider matrix, `before` columns of others on the left and `after` on the right. */
+export const columns =
+  (before: number, after: number): Place =>
+  ({ shape, data }, dtype) => {
+    const [rows, width] = [shape[0]!, shape.slice(1).reduce((n, size) => n * size, 1)]
+    const apart = before + width + after
+    const wide = new Float64Array(rows * apart).fill(Number.NaN)
+    for (let r = 0; r < rows; r++) wide.set(data.subarray(r * width, (r + 1) * width), r * apart + before)
+    return upload({ shape: [rows, apart], data: wide }, dtype)
+      .columns(before, before + width)
+      .reshape(shape)
+  }
+
+/** Dense, after one other element. */
+const afterOne: Place = ({ shape, data }, dtype) =>
+  upload({ shape: [1 + data.length], data: Float64Array.of(Number.NaN, ...data) }, dtype)
+    .rows(1, 1 + data.length)
+    .reshape(shape)
 
 interface Options {
   act: Act
-  views?: boolean
+  /** Of arguments, by name; the others lie alone. */
+  places?: Record<string, Place>
   given?: Record<string, Tensor>
 }
 
@@ -71,7 +97,7 @@ interface Written {
 }
 
 /** Runs an op on fresh tensors; gives what it got (as its dtypes keep it) and all it wrote. */
-export async function run(op: OpInfo, inputs: Inputs, { act, views, given }: Options) {
+export async function run(op: OpInfo, inputs: Inputs, { act, places, given }: Options) {
   const args: Argument[] = []
   const kept: Inputs = { ...inputs }
   for (const p of op.params.filter((p) => !p.out)) {
@@ -80,10 +106,7 @@ export async function run(op: OpInfo, inputs: Inputs, { act, views, given }: Opt
       args.push(value)
       continue
     }
-    const t =
-      views && p.view && value.shape.length > 1
-        ? uploadView(value, dtypeOf(p, inputs, act))
-        : upload(value, dtypeOf(p, inputs, act))
+    const t = (places?.[p.name] ?? upload)(value, dtypeOf(p, inputs, act))
     kept[p.name] = { shape: value.shape, data: Float64Array.from(await t.read()) }
     args.push(t)
   }
@@ -138,13 +161,82 @@ export function expectSame(got: Record<string, Written>, want: Record<string, Wr
   }
 }
 
-/** Results to write into: every bit set, which is NaN in the float types. */
-export function poisoned(op: OpInfo, written: Record<string, Written>): Record<string, Tensor> {
+/** Results to write into: every element is NaN, or -1. */
+export function poisoned(
+  op: OpInfo,
+  written: Record<string, Written>,
+  places: Record<string, Place> = {},
+): Record<string, Tensor> {
   const results = op.params.filter((p) => p.out).map(({ name }) => [name, written[name]!] as const)
   return Object.fromEntries(
-    results.map(([name, { bits, dtype, shape }]) => [
-      name,
-      tensor(new Uint8Array(bits.length).fill(0xff), dtype, shape),
-    ]),
+    results.map(([name, { dtype, shape }]) => {
+      const poison = dtype === 'i32' ? -1 : Number.NaN
+      return [
+        name,
+        (places[name] ?? upload)(
+          nd(shape, () => poison),
+          dtype,
+        ),
+      ]
+    }),
   )
+}
+
+/** How a tensor may lie: its rows, 16 wide and so whole packs, cannot be read by packs in any of these ways. */
+const views: Record<string, Place> = {
+  'rows as far apart as packs, from between two': columns(2, 14),
+  'rows apart by less than packs': columns(16, 5),
+}
+const dense: Record<string, Place> = { 'dense, from between two packs': afterOne }
+
+/** Small sizes of which all that may be a row's length is 16. */
+const wholePacks = (sizes: Sizes): Sizes =>
+  Object.fromEntries(Object.entries(sizes).map(([name, n]) => [name, /^([TDPNKV]|size)$/.test(name) ? 16 : n]))
+
+/** That the op gives the same bits by packs and where any of its tensors lies so that there can be none. */
+export async function checkPlaces(op: OpInfo, spec: Spec, act: Act) {
+  // Weights as activations: products of bf16 with bf16 have kernels of their own.
+  const weights = op.params.filter((p) => p.dtype === 'real').map((p) => [`${p.name}.dtype`, act])
+  const sizes = wholePacks(Object.values(spec.sizes)[0]!)
+  const inputs: Inputs = { ...Object.fromEntries(weights), ...spec.make(sizes, new Random(1)) }
+  const { written: want } = await run(op, inputs, { act })
+  for (const p of op.params.filter((p) => p.out || typeof inputs[p.name] === 'object')) {
+    for (const [how, place] of Object.entries(p.view ? { ...views, ...dense } : dense)) {
+      const places = { [p.name]: place }
+      const given = poisoned(op, want, places)
+      expectSame((await run(op, inputs, { act, places, given })).written, want, `${p.name} ${how}`)
+    }
+  }
+}
+
+/** That the op refuses these inputs in these words, and writes nothing. */
+export async function checkRefused(op: OpInfo, spec: Spec, { sizes, wrong, message, partly }: Refusal, act: Act) {
+  const inputs = spec.make(sizes, new Random(1))
+  const given = poisoned(op, (await run(op, inputs, { act })).written)
+  for (const [name, elements] of Object.entries(wrong)) Object.assign(tensorOf(inputs, name).data, elements)
+  const params = op.params.filter((p) => !p.out)
+  const args = params.map((p): Argument => {
+    const value = inputs[p.name]
+    return typeof value === 'object' ? upload(value, dtypeOf(p, inputs, act)) : value
+  })
+  const written = { ...given }
+  params.forEach((p, i) => {
+    if (p.mut) written[p.name] = args[i] as Tensor
+  })
+  const bits = () => Promise.all(Object.values(written).map((t) => t.readBytes()))
+  const before = await bits()
+  ;(binding[op.name] as unknown as Call)(...args, ...Object.values(given))
+  const said = await Object.values(written)[0]!
+    .read()
+    .then(
+      () => 'nothing is refused',
+      (e: Error) => e.message,
+    )
+  const expected = `${op.name}: ${message}`
+  if (said !== expected) expect.fail(`the answer is '${said}', expected '${expected}'`)
+  const after = await bits()
+  Object.keys(written).forEach((name, i) => {
+    if (!partly && !Buffer.from(after[i]!).equals(before[i]!)) expect.fail(`${name} is written, expected nothing`)
+  })
+  for (const t of [...args, ...Object.values(given)]) if (t instanceof binding.Tensor) t.dispose()
 }

@@ -1,16 +1,17 @@
-// Every planted bug of test/simt/mutants must be caught: by a report of the emulator or by a wrong result, on one of
-// several schedules. One that survives is a missing test.
+// Every planted bug of test/simt/mutants must be caught: by a report of the emulator, by a wrong result, or because
+// something is not refused as it must be, on one of several schedules. One that survives is a missing test.
 
 import { readdirSync, readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { basename, join } from 'node:path'
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { Act } from '../../binding.js'
 import { binding } from '../../dist/binding.js'
 import { cases } from '../ops/cases.ts'
-import { check } from '../ops/run.ts'
+import { refused } from '../ops/refused.ts'
+import { check, checkPlaces, checkRefused } from '../ops/run.ts'
 import { Random } from '../ops/spec.ts'
-import { compile, emulator, type Library, root } from './kernels.ts'
+import { compile, cublasLt, emulator, type Library, root } from './kernels.ts'
 import type { Mutant } from './mutant.ts'
 
 const seeds = [0, 1, 2, 3, 4, 5]
@@ -63,14 +64,24 @@ async function complaint(mutant: Mutant, library: Library): Promise<string> {
   const op = binding.ops.find(({ name }) => name === mutant.op)!
   const spec = cases[op.name]
   const acts: Act[] = op.params.some((p) => p.dtype === 'act' && p.kind === 'tensor') ? ['bf16', 'f32'] : ['f32']
-  for (const name of mutant.cases ?? Object.keys(spec.sizes)) {
-    const [sizes, special] = [spec.sizes[name], spec.special?.[name]]
-    if (!sizes && !special) throw new Error(`${op.name} has no case '${name}'`)
-    const inputs = sizes ? spec.make(sizes, new Random(1)) : special!(new Random(1))
-    for (const act of acts) {
-      const caught = await check(op, spec, inputs, act).then(() => '', String)
-      if (caught) return caught
+  const complaints = function* () {
+    for (const name of mutant.cases ?? (mutant.refuses || mutant.places ? [] : Object.keys(spec.sizes))) {
+      const [sizes, special] = [spec.sizes[name], spec.special?.[name]]
+      if (!sizes && !special) throw new Error(`${op.name} has no case '${name}'`)
+      for (const act of acts) {
+        yield check(op, spec, sizes ? spec.make(sizes, new Random(1)) : special!(new Random(1)), act)
+      }
     }
+    for (const name of mutant.refuses ?? []) {
+      const refusal = refused[op.name]?.[name]
+      if (!refusal) throw new Error(`${op.name} has no refusal '${name}'`)
+      for (const act of acts) yield checkRefused(op, spec, refusal, act)
+    }
+    if (mutant.places) for (const act of acts) yield checkPlaces(op, spec, act)
+  }
+  for (const check of complaints()) {
+    const caught = await check.then(() => '', String)
+    if (caught) return caught
   }
   return ''
 }
@@ -80,29 +91,37 @@ const compiler = new Compiler()
 afterEach(() => {
   emulator?.useKernels()
   emulator?.seed(0)
+  binding.useGemm('measured')
 })
 
-describe.each(mutants)('%s', (_, list) => {
-  const libraries = list.map((mutant) =>
-    compiler.add(mutant).then(
-      (library) => () => library,
-      (e) => () => {
-        throw e
-      },
-    ),
-  )
-  list.forEach((mutant, i) => {
-    test(mutant.title, { timeout: 300_000 }, async () => {
-      const library = (await libraries[i]!)()
-      if (mutant.op) emulator!.useKernels(library.path, library.symbols)
-      let caught = ''
-      for (const seed of seeds) {
-        emulator!.seed(seed)
-        caught = await complaint(mutant, library)
-        if (caught) break
-      }
-      expect(caught, 'caught on no schedule').not.toBe('')
-      if (mutant.caught) expect(caught).toMatch(mutant.caught)
+// Only of the tests that are selected.
+const libraries: (Promise<Library> | undefined)[][] = []
+// biome-ignore lint/correctness/noEmptyPattern: vitest reads a fixture's needs from this pattern
+beforeAll(({}, file) => {
+  file.tasks.forEach((suite, i) => {
+    if (suite.type !== 'suite') return
+    libraries[i] = suite.tasks.map((test, j) => (test.mode === 'run' ? compiler.add(mutants[i]![1][j]!) : undefined))
+    for (const library of libraries[i]) library?.catch(() => {}) // its own test tells
+  })
+})
+
+mutants.forEach(([name, list], i) => {
+  describe(name, () => {
+    list.forEach((mutant, j) => {
+      test(mutant.title, { timeout: 300_000 }, async () => {
+        const library = await libraries[i]![j]!
+        if (mutant.gemm === 'cublaslt') binding.useCublasLt(cublasLt!)
+        if (mutant.gemm) binding.useGemm(mutant.gemm)
+        if (mutant.op) emulator!.useKernels(library.path, library.symbols)
+        let caught = ''
+        for (const seed of seeds) {
+          emulator!.seed(seed)
+          caught = await complaint(mutant, library)
+          if (caught) break
+        }
+        expect(caught, 'caught on no schedule').not.toBe('')
+        if (mutant.caught) expect(caught).toMatch(mutant.caught)
+      })
     })
   })
 })

@@ -1,4 +1,4 @@
-// Bugs of attention and its cache: copies and barriers, who sees what, the softmax in parts, and edges.
+// Bugs of attention: copies and barriers, who sees what, the softmax in parts, and edges.
 import { type Mutant, unordered } from '../mutant.ts'
 
 const inFlight = /still being written|nobody has written/
@@ -9,10 +9,16 @@ const unsplit = 'a chunk that passes 512 keys, tiles enough for 4 processors'
 const source = 'csrc/cuda/attention/attention.cu'
 const planted = (file: string, list: Omit<Mutant, 'file' | 'op' | 'source'>[]): Mutant[] =>
   list.map((mutant) => ({ file: `csrc/cuda/attention/${file}`, source, op: 'attention', ...mutant }))
-const kvAppend = { op: 'kvAppend' }
 
 export const mutants: Mutant[] = [
   ...planted('tile.cuh', [
+    {
+      title: 'something is written although a page is out of the pool, bf16',
+      find: 'if (faults.pending()) return;',
+      replace: '',
+      refuses: ['a page of the second of two sequences'],
+      caught: /not allocated|y is written/,
+    },
     {
       title: 'no barrier: keys are read before all of them are there',
       find: '__syncthreads();  // this block',
@@ -179,6 +185,13 @@ export const mutants: Mutant[] = [
   ]),
   ...planted('exact.cuh', [
     {
+      title: 'something is written although a page is out of the pool, f32',
+      find: 'if (faults.pending()) return;',
+      replace: '',
+      refuses: ['a page of the second of two sequences'],
+      caught: /not allocated|y is written/,
+    },
+    {
       title: 'keys replaced while others still read them',
       find: '    __syncthreads();\n    for (int j = warp;',
       replace: '    for (int j = warp;',
@@ -231,6 +244,13 @@ export const mutants: Mutant[] = [
   ]),
   ...planted('attention.cu', [
     {
+      title: 'parts are merged although a page is out of the pool',
+      find: 'if (faults.pending()) return;',
+      replace: '',
+      refuses: ['a page of keys that are split'],
+      caught: inFlight,
+    },
+    {
       title: 'parts that nobody has made',
       find: 'split <= position / kSplit',
       replace: 'split < splits',
@@ -266,57 +286,4 @@ export const mutants: Mutant[] = [
       cases: ['ragged'],
     },
   ]),
-  ...planted('append.cu', [
-    {
-      title: 'one pass over a long row',
-      find: 'for (int begin = threadIdx.x % kWarp; begin < width; begin += kWarp * kAhead) {',
-      replace: 'if (const int begin = threadIdx.x % kWarp; begin < width) {',
-      cases: ['rows longer than a warp takes at once'],
-      caught: wrong,
-      ...kvAppend,
-    },
-    {
-      title: 'elements past the row',
-      find: 'if (i < width) k_cache',
-      replace: 'k_cache',
-      cases: ['ragged'],
-      ...kvAppend,
-    },
-    {
-      title: 'tokens past the last',
-      find: 'if (t >= tokens) return;',
-      replace: '',
-      cases: ['ragged', 'one token each'],
-      ...kvAppend,
-    },
-  ]).map((mutant) => ({ ...mutant, source: mutant.file })),
-  ...planted('pages.cu', [
-    {
-      title: 'counters of pages that nobody has cleared',
-      find: 'atomicExch(&taken[batch.page(s, i)], 0)',
-      replace: '',
-      cases: ['ragged'],
-      ...kvAppend,
-    },
-    {
-      title: 'pages of the past counted as written',
-      find: 'taken ? batch.past[s] : 0',
-      replace: '0',
-      cases: ['a page of the past that two sequences share'],
-      caught: /names 1 twice/,
-      ...kvAppend,
-    },
-    {
-      title: 'pages of an empty sequence',
-      find: '  if (batch.tokens(s) == 0) return;\n',
-      replace: '',
-      cases: ['empty sequences without pages'],
-    },
-    {
-      title: 'the page after the last',
-      find: 'batch.tokens(s) - 1) / batch.page_size',
-      replace: 'batch.tokens(s)) / batch.page_size',
-      cases: ['pages of one token'],
-    },
-  ]).map((mutant) => ({ ...mutant, source: mutant.file })),
 ]

@@ -54,6 +54,13 @@ const prefill: Omit<Mutant, 'file' | 'op'>[] = [
     cases: ['two sequences'],
     caught: /nobody has written|is .*, expected/,
   },
+  {
+    title: 'sequences are convolved although a slot is out of the pool',
+    find: 'if (faults.pending()) return;',
+    replace: '',
+    refuses: ['a slot out of the pool before one named twice'],
+    caught: /nothing that orders the two|not allocated|is written/,
+  },
 ]
 
 const step: Omit<Mutant, 'file' | 'op'>[] = [

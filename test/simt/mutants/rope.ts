@@ -6,6 +6,13 @@ const wide = 'wide heads, more pairs than a block takes at once'
 
 const list: Omit<Mutant, 'file' | 'op'>[] = [
   {
+    title: 'tokens rotated although offsets fall',
+    find: 'if (faults.pending()) return;',
+    replace: '',
+    refuses: ['an offset that falls before a negative past'],
+    caught: /x is written/,
+  },
+  {
     title: 'cosines and sines read before they are there',
     find: '  __syncthreads();\n\n  const int all',
     replace: '  const int all',

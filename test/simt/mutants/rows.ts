@@ -2,6 +2,7 @@
 import type { Mutant } from '../mutant.ts'
 
 const wrong = /is .*, expected/
+const misaligned = /a multiple of 16/
 
 const copies: Omit<Mutant, 'file'>[] = [
   {
@@ -12,6 +13,13 @@ const copies: Omit<Mutant, 'file'>[] = [
     cases: ['a few'],
   },
   {
+    title: 'rows are copied although an id is out of the vocabulary',
+    find: 'if (source.rows && faults.pending()) return;',
+    replace: '',
+    op: 'embedding',
+    refuses: ['the first of several ids, in more than a block has threads'],
+  },
+  {
     title: 'where sequences begin for where they end',
     find: 'offsets.as<int32_t>() + 1, 1}',
     replace: 'offsets.as<int32_t>(), 1}',
@@ -19,6 +27,15 @@ const copies: Omit<Mutant, 'file'>[] = [
     cases: ['ragged'],
   },
 ]
+
+const gates: Omit<Mutant, 'file'> = {
+  title: 'packs wherever the gates allow it',
+  find: 'packs(D, gate, up, y)',
+  replace: 'packs(D, gate, y)',
+  op: 'siluMul',
+  places: true,
+  caught: misaligned,
+}
 
 const sharing: Omit<Mutant, 'file' | 'source'>[] = [
   {
@@ -53,6 +70,22 @@ const packs: Omit<Mutant, 'file' | 'source'>[] = [
     cases: ['gates of every size'],
   },
   {
+    title: 'packs in tensors that begin between two',
+    find: 'reinterpret_cast<uintptr_t>(t.data.get()) % access == 0 &&\n          ',
+    replace: '',
+    op: 'siluMul',
+    places: true,
+    caught: misaligned,
+  },
+  {
+    title: 'packs in rows that lie apart by less',
+    find: 't.row_stride * size_of(t.dtype) % access == 0',
+    replace: 'true',
+    op: 'siluMul',
+    places: true,
+    caught: misaligned,
+  },
+  {
     title: 'the second half of a pack is loaded from the first',
     find: 'reinterpret_cast<const uint4*>(from) + i)',
     replace: 'reinterpret_cast<const uint4*>(from))',
@@ -80,6 +113,7 @@ const packs: Omit<Mutant, 'file' | 'source'>[] = [
 const source = 'csrc/cuda/activations.cu'
 export const mutants: Mutant[] = [
   ...copies.map((mutant) => ({ ...mutant, file: 'csrc/cuda/embedding.cu' })),
+  { ...gates, file: source },
   ...sharing.map((mutant) => ({ ...mutant, file: 'csrc/cuda/rows.cuh', source })),
   ...packs.map((mutant) => ({ ...mutant, file: 'csrc/cuda/kernel.cuh', source })),
 ]

@@ -7,6 +7,33 @@ const tiles = 'heads and states wider than a tile'
 
 const scan: Omit<Mutant, 'file' | 'op'>[] = [
   {
+    title: 'steps are summed although offsets fall',
+    find: 'chunk_cumsum_kernel(Scan<T> scan) {\n  if (scan.faults.pending()) return;',
+    replace: 'chunk_cumsum_kernel(Scan<T> scan) {',
+    refuses: ['a sequence that ends after the tokens'],
+    caught: /not allocated/,
+  },
+  {
+    title: 'chunks are scanned although offsets fall',
+    find: 'chunk_scan_kernel(Scan<T> scan) {\n  if (scan.faults.pending()) return;',
+    replace: 'chunk_scan_kernel(Scan<T> scan) {',
+    refuses: ['a sequence that ends after the tokens'],
+    caught: /not allocated|nobody has written/,
+  },
+  {
+    title: 'a state is left although offsets fall',
+    find: 'chunk_state_kernel(Scan<T> scan) {\n  if (scan.faults.pending()) return;',
+    replace: 'chunk_state_kernel(Scan<T> scan) {',
+    refuses: ['a sequence that ends after the tokens'],
+    caught: /nobody has written|state is written/,
+  },
+  {
+    title: 'packs wherever B allows them',
+    find: 'packs(N, B, C)',
+    replace: 'packs(N, B)',
+    places: true,
+  },
+  {
     title: 'factors used before they are there, tiles filled while the chunk before is still multiplied',
     find: '__syncthreads();  // the factors are there',
     replace: '// the factors are there',
