@@ -87,10 +87,10 @@ const onlyIn = [
     places: ['csrc/cuda/', 'csrc/simt/'],
   },
   {
-    what: 'assembly belongs to csrc/cuda/ptx.cuh and the fibers of csrc/simt/',
+    what: 'assembly belongs to csrc/cuda/ptx.cuh, wgmma.cuh and the fibers of csrc/simt/',
     pattern: /\b(asm|__asm__|__asm)\b\s*(volatile|__volatile__)?\s*\(/,
     among: 'csrc/',
-    places: ['csrc/cuda/ptx.cuh', 'csrc/simt/'],
+    places: ['csrc/cuda/ptx.cuh', 'csrc/cuda/wgmma.cuh', 'csrc/simt/'],
   },
   {
     what: 'intrinsics belong to csrc/cpu/simd/',

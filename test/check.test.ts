@@ -48,7 +48,7 @@ const plants: [file: string, lines: string[], failures: string[]][] = [
       ':2: Node-API belongs to csrc/binding/',
       ':3: Node-API belongs to csrc/binding/',
       ':4: CUDA headers belong to csrc/cuda/ and csrc/simt/',
-      ':5: assembly belongs to csrc/cuda/ptx.cuh and the fibers of csrc/simt/',
+      ':5: assembly belongs to csrc/cuda/ptx.cuh, wgmma.cuh and the fibers of csrc/simt/',
       ':6: intrinsics belong to csrc/cpu/simd/',
       ':7: threads and locks belong to csrc/queue.h, csrc/cpu/parallel.cc and csrc/simt/',
       ':8: a device is asked for a property, not for its name',

@@ -17,6 +17,12 @@
 
 #include "cuda/context.h"
 
+// Whether kernels for sm_90a are compiled: bodies that use its instructions are empty on other architectures, where
+// nobody launches them.
+#if !defined(__CUDACC__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define NEMOTRON_H_SM90A 1
+#endif
+
 namespace nemotron_h::cuda {
 
 // launch(kernel, {.grid = 8, .block = 256}, arguments...) on the current op's stream. An empty grid is no launch.

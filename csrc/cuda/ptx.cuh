@@ -1,6 +1,6 @@
-// ptx.cuh: every PTX instruction the kernels use, one function each, named for the instruction.
+// ptx.cuh: the PTX instructions the kernels use, one function each, named for the instruction; wgmma is in wgmma.cuh.
 //
-// A function has two bodies: the instruction, and what it means (simt.h). No other file holds inline
+// A function has two bodies: the instruction, and what it means (simt.h). No other files hold inline
 // assembly. Shared memory is passed as a pointer; the functions on `uint32_t` take a shared::cluster
 // address, as made by mapa.
 #pragma once
@@ -219,9 +219,11 @@ PTX void mbarrier_arrive(uint64_t* bar) {
 #endif
 }
 
+// Says that this thread has read what the other block may now overwrite; what it wrote is not released to that block,
+// for which ptxas would put a fence of the whole GPU here.
 PTX void mbarrier_arrive_cluster(uint32_t bar) {
 #ifdef __CUDACC__
-  asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(bar) : "memory");
+  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(bar) : "memory");
 #else
   simt::mbarrier_arrive(bar);
 #endif
@@ -270,6 +272,20 @@ PTX void cp_async_bulk_tensor_2d_load(void* to, const TensorMap& map, int column
   asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes "
                "[%0], [%1, {%2, %3}], [%4];"
                ::"r"(cvta_to_shared(to)), "l"(&map), "r"(column), "r"(row), "r"(cvta_to_shared(bar)) : "memory");
+#else
+  simt::tma_load(cvta_to_shared(to), map, column, row, cvta_to_shared(bar));
+#endif
+}
+
+// For what is read once: L2 gives it up before anything else.
+inline constexpr uint64_t kEvictFirst = 0x12f0000000000000;
+PTX void cp_async_bulk_tensor_2d_load(void* to, const TensorMap& map, int column, int row, uint64_t* bar,
+                                      [[maybe_unused]] uint64_t policy) {
+#ifdef __CUDACC__
+  asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+               "[%0], [%1, {%2, %3}], [%4], %5;"
+               ::"r"(cvta_to_shared(to)), "l"(&map), "r"(column), "r"(row), "r"(cvta_to_shared(bar)), "l"(policy)
+               : "memory");
 #else
   simt::tma_load(cvta_to_shared(to), map, column, row, cvta_to_shared(bar));
 #endif
@@ -417,112 +433,7 @@ PTX void mma_m16n8k32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)
 #endif
 }
 
-// ---- wgmma --------------------------------------------------------------------------------------
-
-// Describes a 128-byte-swizzled operand. K-major: rows of 128 bytes, 1024 bytes between groups of 8
-// rows. MN-major: 64 elements of M or N by 8 of k in each 1024 bytes, `leading` bytes to the next 64.
-PTX uint64_t matrix_descriptor(const void* p, unsigned leading = 16, unsigned stride = 1024) {
-  return uint64_t(1) << 62 | uint64_t(stride >> 4) << 32 | uint64_t(leading >> 4) << 16 |
-         (cvta_to_shared(p) & 0x3ffff) >> 4;
-}
-// The same operand, `bytes` further: 32 for the next k step of a K-major operand.
-PTX uint64_t advance(uint64_t descriptor, unsigned bytes) { return descriptor + (bytes >> 4); }
-
-PTX void wgmma_fence() {
-#ifdef __CUDACC__
-  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
-#else
-  simt::wgmma_fence();
-#endif
-}
-
-PTX void wgmma_commit_group() {
-#ifdef __CUDACC__
-  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
-#else
-  simt::wgmma_commit();
-#endif
-}
-
-template <int kLeft> PTX void wgmma_wait_group() {
-#ifdef __CUDACC__
-  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kLeft) : "memory");
-#else
-  simt::wgmma_wait(kLeft);
-#endif
-}
-
-// The wait after which `d` is read: keeps the compiler from reading it any earlier.
-template <int kLeft, int kCount> PTX void wgmma_wait_group([[maybe_unused]] float (&d)[kCount]) {
-  wgmma_wait_group<kLeft>();
-#ifdef __CUDACC__
-#pragma unroll
-  for (int i = 0; i < kCount; i++) asm volatile("" : "+f"(d[i])::"memory");
-#endif
-}
-
-#define ACC4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
-#define ACC16(i) ACC4(i), ACC4(i + 4), ACC4(i + 8), ACC4(i + 12)
-#define ACC64 ACC16(0), ACC16(16), ACC16(32), ACC16(48)
-#define NAMES64                                                                             \
-  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "               \
-  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "      \
-  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "      \
-  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}"
-
-// d = a * b' (+ d when accumulate); a 64 x 32, b 128 x 32, both K-major in shared memory. A, B: e4m3 or e5m2.
-template <class A, class B>
-PTX void wgmma_m64n128k32(float (&d)[64], uint64_t a, uint64_t b, bool accumulate) {
-#ifdef __CUDACC__
-#define WGMMA(type_a, type_b)                                                                           \
-  asm volatile("{ .reg .pred p; setp.ne.b32 p, %66, 0;\n"                                               \
-               "wgmma.mma_async.sync.aligned.m64n128k32.f32." type_a "." type_b " " NAMES64              \
-               ", %64, %65, p, 1, 1; }"                                                                 \
-               : ACC64 : "l"(a), "l"(b), "r"(int(accumulate)))
-  constexpr bool a5 = std::is_same_v<A, e5m2>, b5 = std::is_same_v<B, e5m2>;
-  if constexpr (a5 && b5) WGMMA("e5m2", "e5m2");
-  else if constexpr (a5) WGMMA("e5m2", "e4m3");
-  else if constexpr (b5) WGMMA("e4m3", "e5m2");
-  else WGMMA("e4m3", "e4m3");
-#undef WGMMA
-#else
-  simt::wgmma({simt::element<A>, simt::element<B>, 128, a, b, accumulate, false, false}, d);
-#endif
-}
-
-// d = a * b' (+ d when accumulate); a 64 x 16, b 128 x 16, each K-major or MN-major.
-template <bool kMajorA = true, bool kMajorB = true>
-PTX void wgmma_m64n128k16_bf16(float (&d)[64], uint64_t a, uint64_t b, bool accumulate) {
-#ifdef __CUDACC__
-  asm volatile("{ .reg .pred p; setp.ne.b32 p, %66, 0;\n"
-               "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 " NAMES64 ", %64, %65, p, 1, 1, %67, %68; }"
-               : ACC64 : "l"(a), "l"(b), "r"(int(accumulate)), "n"(int(!kMajorA)), "n"(int(!kMajorB)));
-#else
-  constexpr auto bf16 = simt::Element::bf16;
-  simt::wgmma({bf16, bf16, 128, a, b, accumulate, !kMajorA, !kMajorB}, d);
-#endif
-}
-
-// The same with a in registers, laid out as for mma_m16n8k16_bf16 (warp w holds rows 16w to 16w+15). They, too, stay
-// untouched until the wait.
-template <bool kMajorB = true>
-PTX void wgmma_m64n128k16_bf16_rs(float (&d)[64], const uint32_t (&a)[4], uint64_t b, bool accumulate) {
-#ifdef __CUDACC__
-  asm volatile("{ .reg .pred p; setp.ne.b32 p, %69, 0;\n"
-               "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 " NAMES64
-               ", {%64, %65, %66, %67}, %68, p, 1, 1, %70; }"
-               : ACC64
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(int(accumulate)), "n"(int(!kMajorB)));
-#else
-  constexpr auto bf16 = simt::Element::bf16;
-  simt::wgmma({bf16, bf16, 128, 0, b, accumulate, false, !kMajorB}, d, a);
-#endif
-}
-
-#undef ACC4
-#undef ACC16
-#undef ACC64
-#undef NAMES64
+// ---- Arithmetic --------------------------------------------------------------------------------
 
 // 2^x, with a relative error of at most 2^-22; subnormal numbers are zeros, as operands and as results.
 PTX float ex2_approx_ftz(float x) {
@@ -548,6 +459,8 @@ PTX float rcp_approx_ftz(float x) {
 #endif
 }
 
+// ---- Global memory -----------------------------------------------------------------------------
+
 PTX uint4 ld_global_v4(const uint4* p) {
 #ifdef __CUDACC__
   uint4 v;
@@ -555,6 +468,7 @@ PTX uint4 ld_global_v4(const uint4* p) {
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p) : "memory");
   return v;
 #else
+  simt::check_alignment(p, sizeof *p);
   return *p;
 #endif
 }
@@ -565,6 +479,7 @@ PTX uint2 ld_global_v2(const uint2* p) {
   asm volatile("ld.global.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(p) : "memory");
   return v;
 #else
+  simt::check_alignment(p, sizeof *p);
   return *p;
 #endif
 }
@@ -573,6 +488,7 @@ PTX void st_global_v4(uint4* p, uint4 v) {
 #ifdef __CUDACC__
   asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 #else
+  simt::check_alignment(p, sizeof *p);
   *p = v;
 #endif
 }
@@ -581,6 +497,7 @@ PTX void st_global_v2(uint2* p, uint2 v) {
 #ifdef __CUDACC__
   asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(p), "r"(v.x), "r"(v.y) : "memory");
 #else
+  simt::check_alignment(p, sizeof *p);
   *p = v;
 #endif
 }

@@ -4,6 +4,7 @@
 // in flight. Two warpgroups consume, 64 rows each. Each stage has two barriers: `full` (the bytes have landed) and
 // `empty` (all consumer warps have finished reading). k must be a multiple of 16, n of 4.
 #include "check.h"
+#include "cuda/wgmma.cuh"
 
 using namespace nemotron_h;
 using namespace nemotron_h::cuda;
@@ -68,7 +69,7 @@ __global__ void __launch_bounds__(kThreads, 1)
         wgmma_fence();
 #pragma unroll
         for (int kk = 0; kk < kK; kk += 32)
-          wgmma_m64n128k32<e4m3, e4m3>(acc, advance(a, kk), advance(b, kk), i > step || kk > 0);
+          wgmma<e4m3, e4m3>(acc, advance(a, kk), advance(b, kk), i > step || kk > 0);
         wgmma_commit_group();
         wgmma_wait_group<1>();  // the products of the previous stage are done
         if (i > step && lane == 0) mbarrier_arrive(&s.empty[(i - 1) % kStages]);

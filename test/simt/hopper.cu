@@ -1,5 +1,6 @@
 // TMA, mbarriers, wgmma and clusters: one small kernel each.
 #include "check.h"
+#include "cuda/wgmma.cuh"
 
 using namespace nemotron_h;
 using namespace nemotron_h::cuda;
@@ -46,8 +47,8 @@ __global__ void __launch_bounds__(128)
   for (int k = 0; k < 8; k++) {  // 16 of k: 32 bytes along a K-major row, 16 rows of 128 bytes when MN-major
     const uint64_t da = advance(matrix_descriptor(s.a[k / 4], 64 * 128), k % 4 * (kMajorA ? 32 : 2048));
     const uint64_t db = advance(matrix_descriptor(s.b[k / 4], 64 * 128), k % 4 * (kMajorB ? 32 : 2048));
-    if constexpr (kFrom == From::registers) wgmma_m64n128k16_bf16_rs<kMajorB>(acc, fa[k], db, k > 0);
-    else wgmma_m64n128k16_bf16<kMajorA, kMajorB>(acc, da, db, k > 0);
+    if constexpr (kFrom == From::registers) wgmma<kMajorB>(acc, fa[k], db, k > 0);
+    else wgmma<bf16, bf16, kMajorA, kMajorB>(acc, da, db, k > 0);
   }
   wgmma_commit_group();
   wgmma_wait_group<0>(acc);
@@ -140,7 +141,7 @@ __global__ void __launch_bounds__(128)
     wgmma_fence();
 #pragma unroll
     for (int k = 0; k < 4; k++)
-      wgmma_m64n128k32<e4m3, e4m3>(acc, advance(matrix_descriptor(s.a), k * 32), advance(matrix_descriptor(s.b), k * 32),
+      wgmma<e4m3, e4m3>(acc, advance(matrix_descriptor(s.a), k * 32), advance(matrix_descriptor(s.b), k * 32),
                                    k > 0 || (block > 0 && !promoted));
     wgmma_commit_group();
     wgmma_wait_group<0>(acc);
