@@ -1,9 +1,7 @@
-// fp8 with current scaling, as Transformer Engine does it (Float8CurrentScaling, amax_epsilon 0, scales not
-// confined to powers of two): the largest magnitude becomes the format's largest value.
-#include <cfloat>
-#include <cmath>
-
+// fp8 with current scaling: largest magnitudes, and elements by the scales that follow from them.
 #include "checks.h"
+#include "cuda/fp8.cuh"
+#include "cuda/quantize_transpose.cuh"
 #include "cuda/rows.cuh"
 #include "ops.h"
 
@@ -39,13 +37,13 @@ __global__ void __launch_bounds__(kThreads) row_amax_kernel(Rows<const E> x, flo
 
 __global__ void zero_kernel(float* y) { *y = 0; }
 
-// *y was 0. Floats that are not negative compare as their bits do, so the order of the blocks does not matter.
+// *y was 0.
 template <class E, int kN>
 __global__ void __launch_bounds__(kThreads) amax_kernel(Rows<const E> x, float* y, int64_t T, int64_t D) {
   float most = 0;
   for (int64_t t = blockIdx.x; t < T; t += gridDim.x) most = fmaxf(most, magnitude<kN>(x[t], D));
   most = block_reduce<kThreads, struct Most>(most, Max{});
-  if (threadIdx.x == 0) atomicMax(reinterpret_cast<int*>(y), __float_as_int(most));
+  if (threadIdx.x == 0) raise(y, most);
 }
 
 // A block for each of `rows` rows.
@@ -54,20 +52,6 @@ Shape blocks_of_rows(int64_t rows, int64_t packs) {
 }
 
 // ---- scales
-
-template <class To>
-constexpr float kLargest = 0;
-template <>
-constexpr float kLargest<e4m3> = 448;
-template <>
-constexpr float kLargest<e5m2> = 57344;
-
-// compute_scale_from_amax of Transformer Engine's common/recipe/recipe_common.cuh.
-template <class To>
-__device__ float scale_from_amax(float amax) {
-  if (!(amax > 0) || amax == INFINITY) return 1;
-  return fminf(kLargest<To> / amax, FLT_MAX);
-}
 
 // inverse[r] = 1 / scale, where there is nothing to be scaled.
 template <class To>
@@ -94,62 +78,6 @@ struct Dequantize {
     return [scale = scales[R == 1 ? 0 : t]](float x) { return x * scale; };
   }
 };
-
-// ---- both layouts at once
-
-constexpr int kTile = 128;  // tokens, and columns, of a block: 128 bytes of a row of either result
-
-// A thread takes packs of columns from four rows at a time, so that a column of them is a 32-bit word of the
-// transposed tile. Its words lie at `word ^ 2 * pack`: a warp's 16 packs times 2 words are in 32 banks, and pairs of
-// words stay together for the way out.
-template <class E, class To, int kN>
-__global__ void __launch_bounds__(kThreads, 1)
-    quantize_transpose_kernel(Rows<const E> x, const float* amax, Rows<To> y, Rows<To> transposed, float* inverse,
-                              int64_t T, int64_t D) {
-  constexpr int kPacks = kTile / kPack, kRows = 4, kGroups = kTile / kRows, kAtOnce = kThreads / kPacks,
-                kTimes = kGroups / kAtOnce;
-  auto& tile = shared<uint32_t[kTile][kGroups], struct Tile>();
-  const int64_t t0 = int64_t{blockIdx.x} * kTile, d0 = int64_t{blockIdx.y} * kTile;
-  const int pack = threadIdx.x % kPacks, group = threadIdx.x / kPacks;
-  const int64_t d = d0 + pack * kPack;
-
-  const auto token = [&](int k, int i) { return t0 + (group + k * kAtOnce) * kRows + i; };
-  Pack<E, kPack> packs[kTimes][kRows];
-#pragma unroll
-  for (int k = 0; k < kTimes; ++k)
-#pragma unroll
-    for (int i = 0; i < kRows; ++i) packs[k][i] = load_pack<kN>(x[min(token(k, i), T - 1)], d, D);
-
-  const float scale = scale_from_amax<To>(*amax);
-  if (blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) *inverse = 1 / scale;
-
-#pragma unroll
-  for (int k = 0; k < kTimes; ++k) {
-    Pack<To, kPack> narrowed[kRows];
-#pragma unroll
-    for (int i = 0; i < kRows; ++i) {
-      float v[kPack];
-#pragma unroll
-      for (int j = 0; j < kPack; ++j) v[j] = widen(packs[k][i].v[j]) * scale;
-      narrowed[i] = narrow<To>(v);
-      if (token(k, i) < T) store_pack<kN>(y[token(k, i)], d, D, narrowed[i]);
-    }
-#pragma unroll
-    for (int j = 0; j < kPack; ++j) {
-      uint32_t word = 0;
-#pragma unroll
-      for (int i = 0; i < kRows; ++i) word |= uint32_t{narrowed[i].v[j].bits} << 8 * i;
-      tile[pack * kPack + j][(group + k * kAtOnce) ^ 2 * pack] = word;
-    }
-  }
-  __syncthreads();
-
-  for (int row = threadIdx.x / kPacks; row < kTile && d0 + row < D; row += kAtOnce) {
-    const int64_t t = t0 + pack * kPack;
-    const auto* tokens = reinterpret_cast<const Pack<To, kPack>*>(&tile[row][2 * pack ^ 2 * (row / kPack)]);
-    store_pack<kN>(transposed[d0 + row], t, T, *tokens);
-  }
-}
 
 template <class To>
 void scales(const Tensor& amax, const Tensor& inverse) {
@@ -203,14 +131,12 @@ void dequantize(const Tensor& x, const Tensor& scale, DType to, const Tensor& y)
 void quantize_transpose(const Tensor& x, const Tensor& amax, DType to, const Tensor& y, const Tensor& transposed,
                         const Tensor& scale) {
   const int64_t T = x.size(0), D = x.size(1);
-  const Shape shape{.grid = {static_cast<unsigned>(ceil_div(T, kTile)), static_cast<unsigned>(ceil_div(D, kTile))},
-                    .block = kThreads};
   with_fp8(to, [&]<class To>() {
     if (x.numel() == 0) return scales<To>(amax, scale);
     with_act(x.dtype, [&]<class E>() {
       with_packs(packs(D, x, y) && packs(T, transposed), [&]<int kN>() {
-        launch(quantize_transpose_kernel<E, To, kN>, shape, rows<const E>(x), amax.as<float>(), rows<To>(y),
-               rows<To>(transposed), scale.as<float>(), T, D);
+        both_layouts::run<E, To, kN>(x, both_layouts::Unchanged{}, amax.as<float>(), y, transposed,
+                                     scale.as<float>());
       });
     });
   });

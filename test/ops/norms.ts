@@ -4,14 +4,14 @@ import fc from 'fast-check'
 import { type Expected, type Inputs, type Nd, nd, type Random, type Sizes, type Spec, tensorOf, u } from './spec.ts'
 
 /** silu of f32 is -0 where 1 + exp(-x) passes 2^126 or more; what it leaves out there is below 2^-119. */
-const kSiluTail = 2 ** -119
+export const kSiluTail = 2 ** -119
 /**
  * How many u silu may be off. On a GPU the exponent -x log2(e) is rounded twice, which 2^ makes 1.25 |x|; 2^ itself is
  * right to 2^-22, 1 + it to 1, the inverse to 2^-23 and the product to 1. Where x > 0, of the first two less than 1
  * is left.
  */
-const siluRoundings = (x: number) => 8 + 1.25 * Math.min(Math.max(-x, 0), 128)
-const silu = (x: number) => (x === Number.NEGATIVE_INFINITY ? 0 : x / (1 + Math.exp(-x)))
+export const siluRoundings = (x: number) => 8 + 1.25 * Math.min(Math.max(-x, 0), 128)
+export const silu = (x: number) => (x === Number.NEGATIVE_INFINITY ? 0 : x / (1 + Math.exp(-x)))
 
 /** What f32 makes of a number it cannot hold. */
 const held = (v: number) => (Math.abs(v) >= 2 ** 128 ? Math.sign(v) * Number.POSITIVE_INFINITY : v)
@@ -20,7 +20,7 @@ const held = (v: number) => (Math.abs(v) >= 2 ** 128 ? Math.sign(v) * Number.POS
  * x * rsqrt(mean(x^2) + eps) * weight, the mean over parts of `size`. `roundings`: how many u each element of x is off
  * already; `tail`: how much besides, of each.
  */
-function normalized(x: Nd, weight: Nd, eps: number, size: number, roundings?: Float64Array, tail = 0): Expected {
+export function normalized(x: Nd, weight: Nd, eps: number, size: number, roundings?: Float64Array, tail = 0): Expected {
   const D = weight.data.length
   const value = new Float64Array(x.data.length)
   const error = new Float64Array(x.data.length)
@@ -83,7 +83,7 @@ const rmsNorm: Spec = {
 }
 
 /** Eighths up to 8: their sums are exact in bf16, so that every dtype stores the same residual. */
-const eighths = (random: Random, shape: number[]) => {
+export const eighths = (random: Random, shape: number[]) => {
   const x = random.integers(shape, -64, 64)
   return nd(shape, (i) => x.data[i]! / 8)
 }

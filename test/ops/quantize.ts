@@ -3,10 +3,10 @@
 import fc from 'fast-check'
 import { type Expected, type Inputs, type Nd, nd, type Random, type Sizes, type Spec, tensorOf, u } from './spec.ts'
 
-const largest: Record<string, number> = { e4m3: 448, e5m2: 57344 }
-const kLargestFloat = 2 ** 128 - 2 ** 104
+export const largest: Record<string, number> = { e4m3: 448, e5m2: 57344 }
+export const kLargestFloat = 2 ** 128 - 2 ** 104
 
-const magnitude = (values: Float64Array) =>
+export const magnitude = (values: Float64Array) =>
   values.reduce((most, v) => (Number.isNaN(v) ? most : Math.max(most, Math.abs(v))), 0)
 
 const rowsOf = (x: Nd) => {
@@ -81,7 +81,7 @@ function withAmax(x: Nd, perRow: boolean, to: string): Inputs {
   return { x, amax: perRow ? nd([rows.length], (t) => magnitude(rows[t]!)) : nd([1], () => magnitude(x.data)), to }
 }
 
-const format = (random: Random) => (['e4m3', 'e5m2'] as const)[random.integer(0, 1)]!
+export const format = (random: Random) => (['e4m3', 'e5m2'] as const)[random.integer(0, 1)]!
 
 const quantize: Spec = {
   reference: (inputs) => {
@@ -132,17 +132,20 @@ const quantize: Spec = {
   ),
 }
 
+/** The rows of a matrix as columns. */
+export function asColumns({ value, error }: Expected): Expected {
+  const [T, D] = value.shape as [number, number]
+  const from = (i: number) => (i % T) * D + Math.floor(i / T)
+  return {
+    value: nd([D, T], (i) => value.data[from(i)]!),
+    error: (error as Float64Array).map((_, i, errors) => errors[from(i)]!),
+  }
+}
+
 const quantizeTranspose: Spec = {
   reference: (inputs, arithmetic) => {
     const { y, scale } = quantize.reference(inputs, arithmetic) as Record<'y' | 'scale', Expected>
-    const [T, D] = y.value.shape as [number, number]
-    const error = y.error as Float64Array
-    const from = (i: number) => (i % T) * D + Math.floor(i / T)
-    const transposed = {
-      value: nd([D, T], (i) => y.value.data[from(i)]!),
-      error: error.map((_, i) => error[from(i)]!),
-    }
-    return { y, transposed, scale }
+    return { y, transposed: asColumns(y), scale }
   },
   make: ({ T, D }: Sizes, random) => withAmax(random.normal([T!, D!]), false, format(random)),
   sizes: {

@@ -2,6 +2,7 @@
 import { type Mutant, unordered } from '../mutant.ts'
 
 const file = 'csrc/cuda/quantize.cu'
+const tile = { file: 'csrc/cuda/quantize_transpose.cuh', source: file }
 const wrong = /is .*, expected/
 const race = /nothing that orders the two/
 const outside = /is .*, expected|not allocated|nobody has written|nothing that orders the two/
@@ -22,7 +23,7 @@ export const mutants: Mutant[] = [
   {
     file,
     title: 'blocks write the maximum without an atomic',
-    find: 'atomicMax(reinterpret_cast<int*>(y), __float_as_int(most));',
+    find: 'raise(y, most);',
     replace: '*y = fmaxf(*y, most);',
     op: 'amax',
     cases: ['more pieces than threads'],
@@ -56,7 +57,7 @@ export const mutants: Mutant[] = [
     caught: wrong,
   },
   {
-    file,
+    ...tile,
     title: 'the tile is read before it is whole',
     find: `__syncthreads();
 
@@ -67,7 +68,7 @@ export const mutants: Mutant[] = [
     caught: unordered,
   },
   {
-    file,
+    ...tile,
     title: 'swizzled on the way out only',
     find: '^ 2 * pack] = word;',
     replace: '] = word;',
@@ -76,7 +77,7 @@ export const mutants: Mutant[] = [
     caught: wrong,
   },
   {
-    file,
+    ...tile,
     title: 'a swizzle that takes pairs of words apart',
     find: '^ 2 * pack] = word;',
     replace: '^ pack] = word;',
@@ -85,7 +86,7 @@ export const mutants: Mutant[] = [
     caught: wrong,
   },
   {
-    file,
+    ...tile,
     title: 'swizzled on the way in only',
     find: '2 * pack ^ 2 * (row / kPack)',
     replace: '2 * pack',
@@ -94,7 +95,7 @@ export const mutants: Mutant[] = [
     caught: wrong,
   },
   {
-    file,
+    ...tile,
     title: 'the four tokens of a word the other way round',
     find: '<< 8 * i;',
     replace: '<< 8 * (3 - i);',
@@ -103,7 +104,7 @@ export const mutants: Mutant[] = [
     caught: wrong,
   },
   {
-    file,
+    ...tile,
     title: 'tokens past the last are stored',
     find: 'if (token(k, i) < T) store_pack',
     replace: 'store_pack',
@@ -112,16 +113,16 @@ export const mutants: Mutant[] = [
     caught: outside,
   },
   {
-    file,
+    ...tile,
     title: 'tokens past the last are loaded',
-    find: 'x[min(token(k, i), T - 1)]',
-    replace: 'x[token(k, i)]',
+    find: 'min(token(k, i), T - 1)',
+    replace: 'token(k, i)',
     op: 'quantizeTranspose',
     cases: [odd],
     caught: outside,
   },
   {
-    file,
+    ...tile,
     title: 'columns past the last are stored',
     find: 'row < kTile && d0 + row < D;',
     replace: 'row < kTile;',
@@ -130,7 +131,7 @@ export const mutants: Mutant[] = [
     caught: outside,
   },
   {
-    file,
+    ...tile,
     title: 'every block writes the scale',
     find: 'blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0',
     replace: 'threadIdx.x == 0',
@@ -211,7 +212,7 @@ export const mutants: Mutant[] = [
     caught: outside,
   },
   {
-    file,
+    ...tile,
     title: 'the first tokens of the tile again',
     find: 't0 + (group + k * kAtOnce) * kRows + i',
     replace: 't0 + group * kRows + i',
@@ -219,7 +220,7 @@ export const mutants: Mutant[] = [
     cases: [tiles],
   },
   {
-    file,
+    ...tile,
     title: 'tiles as far along the tokens as along the columns',
     find: 't = t0 + pack * kPack',
     replace: 't = d0 + pack * kPack',
