@@ -74,6 +74,8 @@ export interface Gpus {
   runtime: string
   /** Why there are no devices, as 'cudaErrorX: what it means'. */
   error?: string
+  /** The path and version of cuBLASLt; null where none is found. */
+  cublasLt: string | null
   devices: GpuDevice[]
 }
 export interface GpuDevice {
@@ -130,6 +132,13 @@ export interface Binding extends Ops {
   setThreads(count: number): void
   /** Forces an instruction set; false where the processor or the build lacks it. */
   useSimd(name: BuildInfo['simd']): boolean
+  /**
+   * What multiplies on GPUs, of the ops that have not begun: the kernels here, or cuBLASLt where it was measured to be
+   * faster (as at the start); always the kernels here; of them those for every GPU; or cuBLASLt where it can.
+   */
+  useGemm(provider: 'measured' | 'own' | 'portable' | 'cublaslt'): void
+  /** Takes the cuBLASLt of that path instead of the system's; throws what is wrong with it. */
+  useCublasLt(path: string): void
   buildInfo(): BuildInfo
   /** Makes a context on each GPU to ask for its free memory, and waits for it; null when built without CUDA. */
   gpus(): Gpus | null
@@ -198,18 +207,76 @@ export interface Ops {
   siluMul<A extends Act>(gate: Tensor<A>, up: Tensor<NoInfer<A>>, y?: Tensor<NoInfer<A>>): Tensor<A>
 
   /**
-   * y = scale * x weight^T + bias, accumulated in f32.
+   * y = scale * x weight^T + bias, accumulated in f32. With `decode` as is best for few rows, else as for many: a
+   * row has the same bits in any M, but not in both.
    *
    * view x[M,K] weight[N,K] scale?[1] bias?[N] -> y[M,N]
    */
-  linear<A extends Act, To extends Act>(x: Tensor<A>, weight: Tensor<Real>, scale: Tensor<'f32'> | undefined, bias: Tensor<'f32'> | undefined, to: To, y?: Tensor<NoInfer<To>>): Tensor<To>
+  linear<A extends Act, To extends Act>(x: Tensor<A>, weight: Tensor<Real>, scale: Tensor<'f32'> | undefined, bias: Tensor<'f32'> | undefined, decode: boolean, to: To, y?: Tensor<NoInfer<To>>): Tensor<To>
 
   /**
-   * y = x_scale * weight_scale * x weight^T + bias, accumulated in f32; R is 1 or M, a scale for each row.
+   * y = relu2(linear(x)); amax = max |y| of all, or with scales = M of each row, for quantize.
+   *
+   * view x[M,K] weight[N,K] scale?[1] bias?[N] -> y[M,N] amax[scales]
+   */
+  linearRelu2<A extends Act, To extends Act>(x: Tensor<A>, weight: Tensor<Real>, scale: Tensor<'f32'> | undefined, bias: Tensor<'f32'> | undefined, decode: boolean, scales: number, to: To, y?: Tensor<NoInfer<To>>, amax?: Tensor<'f32'>): [Tensor<To>, Tensor<'f32'>]
+
+  /**
+   * y = y + linear(x), rounded once: a residual, or a gradient that is accumulated.
+   *
+   * mut y[M,N] view x[M,K] weight[N,K] scale?[1] bias?[N]
+   */
+  linearAdd<A extends Act>(y: Tensor<A>, x: Tensor<NoInfer<A>>, weight: Tensor<Real>, scale: Tensor<'f32'> | undefined, bias: Tensor<'f32'> | undefined, decode: boolean): void
+
+  /**
+   * y = a b, accumulated in f32: the gradient of linear's x.
+   *
+   * view a[M,K] view b[K,N] -> y[M,N]
+   */
+  matmulNn<A extends Act, To extends Act>(a: Tensor<A>, b: Tensor<NoInfer<A>>, to: To, y?: Tensor<NoInfer<To>>): Tensor<To>
+
+  /**
+   * y = a^T b, accumulated in f32: the gradient of linear's weight.
+   *
+   * view a[K,M] view b[K,N] -> y[M,N]
+   */
+  matmulTn<A extends Act, To extends Act>(a: Tensor<A>, b: Tensor<NoInfer<A>>, to: To, y?: Tensor<NoInfer<To>>): Tensor<To>
+
+  /**
+   * y = y + a^T b: that gradient, accumulated.
+   *
+   * mut y[M,N] view a[K,M] view b[K,N]
+   */
+  matmulTnAdd<A extends Act>(y: Tensor<'f32'>, a: Tensor<A>, b: Tensor<NoInfer<A>>): void
+
+  /**
+   * y = a^T b^T, accumulated in f32: the gradient of linear's weight, transposed.
+   *
+   * view a[K,M] view b[N,K] -> y[M,N]
+   */
+  matmulTt<A extends Act, To extends Act>(a: Tensor<A>, b: Tensor<NoInfer<A>>, to: To, y?: Tensor<NoInfer<To>>): Tensor<To>
+
+  /**
+   * y = x_scale * weight_scale * x weight^T + bias; R is 1 or M, a scale for each row. Accumulated in f32; where
+   * `fast`, as the tensor core does it best, which on Hopper keeps 14 bits: for forward passes, not for gradients.
    *
    * x[M,K] xScale[R] weight[N,K] weightScale[1] bias?[N] -> y[M,N]
    */
-  fp8Linear<To extends Act>(x: Tensor<Fp8>, xScale: Tensor<'f32'>, weight: Tensor<Fp8>, weightScale: Tensor<'f32'>, bias: Tensor<'f32'> | undefined, to: To, y?: Tensor<NoInfer<To>>): Tensor<To>
+  fp8Linear<To extends Act>(x: Tensor<Fp8>, xScale: Tensor<'f32'>, weight: Tensor<Fp8>, weightScale: Tensor<'f32'>, bias: Tensor<'f32'> | undefined, decode: boolean, fast: boolean, to: To, y?: Tensor<NoInfer<To>>): Tensor<To>
+
+  /**
+   * y = relu2(fp8_linear(x)); amax as of linear_relu2.
+   *
+   * x[M,K] xScale[R] weight[N,K] weightScale[1] bias?[N] -> y[M,N] amax[scales]
+   */
+  fp8LinearRelu2<To extends Act>(x: Tensor<Fp8>, xScale: Tensor<'f32'>, weight: Tensor<Fp8>, weightScale: Tensor<'f32'>, bias: Tensor<'f32'> | undefined, decode: boolean, fast: boolean, scales: number, to: To, y?: Tensor<NoInfer<To>>, amax?: Tensor<'f32'>): [Tensor<To>, Tensor<'f32'>]
+
+  /**
+   * y = y + fp8_linear(x), rounded once.
+   *
+   * mut y[M,N] x[M,K] xScale[R] weight[N,K] weightScale[1] bias?[N]
+   */
+  fp8LinearAdd<A extends Act>(y: Tensor<A>, x: Tensor<Fp8>, xScale: Tensor<'f32'>, weight: Tensor<Fp8>, weightScale: Tensor<'f32'>, bias: Tensor<'f32'> | undefined, decode: boolean, fast: boolean): void
 
   /**
    * y = max |x|, NaN elements passed over.
@@ -246,6 +313,34 @@ export interface Ops {
    * x[T,D] scale[R] -> y[T,D]
    */
   dequantize<To extends Act>(x: Tensor<Fp8>, scale: Tensor<'f32'>, to: To, y?: Tensor<NoInfer<To>>): Tensor<To>
+
+  /**
+   * quantize(rms_norm(x)), bit for bit, by its own amax or, with scales = T, by that of each row.
+   *
+   * view x[T,D] weight[D] -> y[T,D] scale[scales]
+   */
+  rmsNormQuantize<A extends Act, To extends Fp8>(x: Tensor<A>, weight: Tensor<'f32'>, eps: number, scales: number, to: To, y?: Tensor<NoInfer<To>>, scale?: Tensor<'f32'>): [Tensor<To>, Tensor<'f32'>]
+
+  /**
+   * residual = residual + x, rounded as stored; rms_norm_quantize of it.
+   *
+   * mut residual[T,D] x[T,D] weight[D] -> y[T,D] scale[scales]
+   */
+  addRmsNormQuantize<A extends Act, To extends Fp8>(residual: Tensor<A>, x: Tensor<NoInfer<A>>, weight: Tensor<'f32'>, eps: number, scales: number, to: To, y?: Tensor<NoInfer<To>>, scale?: Tensor<'f32'>): [Tensor<To>, Tensor<'f32'>]
+
+  /**
+   * quantize(gated_rms_norm(x, z)); scales as of rms_norm_quantize.
+   *
+   * view x[T,D] view z[T,D] weight[D] -> y[T,D] scale[scales]
+   */
+  gatedRmsNormQuantize<A extends Act, To extends Fp8>(x: Tensor<A>, z: Tensor<NoInfer<A>>, weight: Tensor<'f32'>, groups: number, eps: number, scales: number, to: To, y?: Tensor<NoInfer<To>>, scale?: Tensor<'f32'>): [Tensor<To>, Tensor<'f32'>]
+
+  /**
+   * rms_norm_quantize with one scale, and y once more with its rows as columns.
+   *
+   * view x[T,D] weight[D] -> y[T,D] transposed[D,T] scale[1]
+   */
+  rmsNormQuantizeTranspose<A extends Act, To extends Fp8>(x: Tensor<A>, weight: Tensor<'f32'>, eps: number, to: To, y?: Tensor<NoInfer<To>>, transposed?: Tensor<NoInfer<To>>, scale?: Tensor<'f32'>): [Tensor<To>, Tensor<To>, Tensor<'f32'>]
 
   /**
    * y[t] = silu(bias + sum over w of weight[w] * x[t - (W-1) + w]); rows before a sequence's first come from

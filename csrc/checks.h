@@ -20,6 +20,12 @@ inline void check_scales(const char* name, const Tensor& scales, const char* sym
          std::string("[1] or [") + symbol + "=" + std::to_string(rows) + "]");
 }
 
+// How many scales are asked for: one, or one for each of `rows`.
+inline void check_scales(int64_t scales, const char* symbol, int64_t rows) {
+  expect(scales == 1 || scales == rows, "scales is " + std::to_string(scales),
+         std::string("1 or ") + symbol + "=" + std::to_string(rows));
+}
+
 // gated_rms_norm: groups of a row of D.
 inline void check_groups(int64_t groups, int64_t D) {
   expect(groups >= 1 && D % groups == 0, "groups is " + std::to_string(groups),

@@ -98,6 +98,7 @@ export function reportLines({ version, node, platform, cores, memory, addon, ker
       `CPU: ${build.threads} threads on ${cores} cores, ${build.simd}; memory ${free(memory.free, memory.total)}`,
     )
     lines.push(gpus ? `CUDA: toolkit ${build.cuda}, runtime ${gpus.runtime}; ${driver}` : 'CUDA: not built')
+    if (gpus) lines.push(`cuBLASLt: ${gpus.cublasLt ?? 'not found, and not needed'}`)
     for (const [i, gpu] of (gpus?.devices ?? []).entries()) {
       const used = gpu.error === undefined ? free(gpu.freeBytes, gpu.totalBytes) : gpu.error
       lines.push(`GPU ${i}: ${gpu.name}, compute capability ${gpu.computeCapability}; memory ${used}`)

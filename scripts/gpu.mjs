@@ -1,8 +1,10 @@
 // One run on a machine with a GPU: tests everything there, then measures, the most important first, and ends with one
-// table. Results and logs are files in a folder; what time does not allow for is said to be not measured.
+// table. Results and logs are files in a folder; what time does not allow for is said to be not measured. choices.def
+// there is for csrc/cuda/gemm/, once somebody has looked at it. Where the system has no cuBLASLt, that of the Python
+// packages is used.
 //
 // npm run gpu [-- --out results --only test,ops --minutes 9]
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { createWriteStream } from 'node:fs'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -25,6 +27,11 @@ const steps = [
   { name: 'doctor', args: ['dist/cli/main.js', 'doctor'], share: 0.1 },
   { name: 'test', args: ['scripts/test-cuda.mjs'], share: 0.5 },
   { name: 'ops-8b', args: bench('ops-8b', '--models', '8b'), share: 0.5 },
+  {
+    name: 'gemm',
+    args: ['bench/choose-gemm.mjs', '--json', join(out, 'gemm.json'), '--table', join(out, 'choices.def')],
+    share: 0.5,
+  },
   { name: 'ops-56b', args: bench('ops-56b', '--models', '56b'), share: 0.5 },
   { name: 'ops-47b', args: bench('ops-47b', '--models', '47b'), share: 0.5 },
   { name: 'decode', args: ['bench/decode.mjs', '--device', 'cuda'], share: 0.5 },
@@ -44,13 +51,23 @@ if (!(minutes > 0)) {
 const end = Date.now() + 60_000 * minutes
 await mkdir(out, { recursive: true })
 
+/** The cuBLASLt that a Python package brings, as PyTorch's does, if there is one. */
+function packagedCublasLt() {
+  const find =
+    "import glob, sys; print(*(f for d in sys.path for f in glob.glob(d + '/nvidia/*/lib/libcublasLt.so.1[23]')))"
+  return spawnSync('python3', ['-c', find], { encoding: 'utf8' }).stdout?.trim().split(' ').sort().at(-1)
+}
+
+const library = process.env.NEMOTRON_H_CUBLASLT ?? packagedCublasLt()
+const env = library ? { ...process.env, NEMOTRON_H_CUBLASLT: library } : process.env
+
 /** Runs a step with its output shown and kept; what became of it. */
 function run({ name, args, share }) {
   const allowed = Math.max(0, share * (end - Date.now() - 10_000))
   const began = performance.now()
   const log = createWriteStream(join(out, `${name}.log`))
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
+    const child = spawn(process.execPath, args, { cwd: root, env, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
     for (const stream of [child.stdout, child.stderr]) {
       stream.on('data', (data) => {
         log.write(data)
@@ -71,10 +88,11 @@ function run({ name, args, share }) {
   })
 }
 
-/** The slowest and fastest rows of a bench, by their share of the machine's limit. */
+const read = async (name) => JSON.parse(await readFile(join(out, `${name}.json`), 'utf8').catch(() => '{}'))
+
+/** The rows of a bench, with their share of the machine's limit. */
 async function summary(name) {
-  const file = join(out, `${name}.json`)
-  const { rows } = JSON.parse(await readFile(file, 'utf8').catch(() => '{"rows":[]}'))
+  const { rows = [] } = await read(name)
   return rows.map(({ model, op, sizes, seconds, share, torchSeconds, error }) => ({
     model,
     op,
@@ -87,6 +105,14 @@ async function summary(name) {
     error,
   }))
 }
+
+const besideCublasLt = ({ op, sizes, flops, own, cublaslt, error }) => ({
+  op,
+  sizes: Object.entries(sizes).flat().join(' '),
+  'own TFLOP/s': Number((flops / own / 1e12).toPrecision(3)),
+  'x cuBLASLt': Number((cublaslt / own).toPrecision(3)),
+  error,
+})
 
 const outcomes = []
 for (const step of steps.filter(({ name }) => !only || only.includes(name))) {
@@ -103,6 +129,8 @@ for (const name of ['ops-8b', 'ops-56b', 'ops-47b']) {
   const table = await summary(name)
   if (table.length > 0) console.table(table)
 }
+const { rows: products = [] } = await read('gemm')
+if (products.length > 0) console.table(products.map(besideCublasLt))
 console.table(outcomes)
 await writeFile(
   join(out, 'summary.json'),

@@ -10,7 +10,18 @@ import { parseArgs } from 'node:util'
 const root = fileURLToPath(new URL('..', import.meta.url))
 const vitest = join(root, 'node_modules/vitest/vitest.mjs')
 const kernels = ['ops.test.ts', 'ops/', 'golden.test.ts']
-const rest = ['device', 'bench', 'load', 'forward', 'generate', 'scheduler', 'lifetime', 'worker', 'event-loop']
+const rest = [
+  'cublaslt',
+  'device',
+  'bench',
+  'load',
+  'forward',
+  'generate',
+  'scheduler',
+  'lifetime',
+  'worker',
+  'event-loop',
+]
 const tools = ['memcheck', 'racecheck', 'synccheck']
 
 const { values, positionals } = parseArgs({

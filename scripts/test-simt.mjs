@@ -33,7 +33,7 @@ function build(name, ...options) {
   if (configure.status !== 0) stop(1, `cmake fails: ${configure.stderr ?? configure.error}`)
   const without = /nemotron-h: (.*): building for the CPU only/.exec(configure.stdout)
   if (without) stop(0, `skipped: ${without[1]}`)
-  const built = run('cmake', ['--build', folder, '--target', 'nemotron_h', '--parallel', `${availableParallelism()}`])
+  const built = run('cmake', ['--build', folder, '--target', 'simt', '--parallel', `${availableParallelism()}`])
   if (!built) stop(1, `${folder} does not build`)
 }
 
@@ -61,7 +61,15 @@ build('simt', '-DCMAKE_BUILD_TYPE=Release')
 build('simt-asan', '-DNEMOTRON_H_SANITIZE=ON', '-DCMAKE_BUILD_TYPE=Release', '-DCMAKE_CXX_FLAGS_RELEASE=-O1')
 
 const kernels = ['ops.test.ts', 'golden.test.ts']
-test('watched', 'simt', [...kernels, 'ops/', 'device.test.ts', 'devices.test.ts', 'bench.test.ts', 'simt/'])
+test('watched', 'simt', [
+  ...kernels,
+  'ops/',
+  'device.test.ts',
+  'devices.test.ts',
+  'cublaslt.test.ts',
+  'bench.test.ts',
+  'simt/',
+])
 // Node itself is not built with the sanitizer, whose run-time library has to come first.
 const libraries = ['libasan.so', 'libubsan.so'].map((name) =>
   execFileSync('g++', [`-print-file-name=${name}`], { encoding: 'utf8' }).trim(),

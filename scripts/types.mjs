@@ -133,6 +133,8 @@ export interface Gpus {
   runtime: string
   /** Why there are no devices, as 'cudaErrorX: what it means'. */
   error?: string
+  /** The path and version of cuBLASLt; null where none is found. */
+  cublasLt: string | null
   devices: GpuDevice[]
 }
 export interface GpuDevice {
@@ -189,6 +191,13 @@ export interface Binding extends Ops {
   setThreads(count: number): void
   /** Forces an instruction set; false where the processor or the build lacks it. */
   useSimd(name: BuildInfo['simd']): boolean
+  /**
+   * What multiplies on GPUs, of the ops that have not begun: the kernels here, or cuBLASLt where it was measured to be
+   * faster (as at the start); always the kernels here; of them those for every GPU; or cuBLASLt where it can.
+   */
+  useGemm(provider: 'measured' | 'own' | 'portable' | 'cublaslt'): void
+  /** Takes the cuBLASLt of that path instead of the system's; throws what is wrong with it. */
+  useCublasLt(path: string): void
   buildInfo(): BuildInfo
   /** Makes a context on each GPU to ask for its free memory, and waits for it; null when built without CUDA. */
   gpus(): Gpus | null

@@ -1,5 +1,6 @@
 // Where tests run: on NEMOTRON_H_TEST_DEVICE, or on the CPU. Everything here is for any device; a test that belongs to one
 // asks which it is.
+import { afterEach } from 'vitest'
 import type { Binding } from '../binding.js'
 import { binding } from '../dist/binding.js'
 
@@ -33,6 +34,20 @@ const repeats = Number(process.env.NEMOTRON_H_TEST_REPEATS ?? 100)
 export const implementations: Way[] = onCpu
   ? simds.map((name) => ({ name, use: () => void binding.useSimd(name) }))
   : [{ name: device, use: () => simt?.seed(seeds[0]!) }]
+
+/** The kernels of matrix products, each of which may round differently: a GPU's best, and those for every GPU. */
+export const gemms: Way[] = onCpu
+  ? implementations
+  : (['own', 'portable'] as const).map((name) => ({
+      name,
+      use() {
+        simt?.seed(seeds[0]!)
+        binding.useGemm(name)
+      },
+    }))
+afterEach(() => {
+  if (!onCpu) binding.useGemm('measured')
+})
 
 /** Ways that give the same bits as the first; what none of them does is left as it was. */
 export const schedules: Way[] = onCpu

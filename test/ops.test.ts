@@ -1,12 +1,26 @@
 // Every op of the table, on any device: against its definition, in every implementation; with the same bits through
-// views, into given results, on every schedule; and every argument it must refuse. Nothing here knows one op from another.
+// views, wherever its tensors begin, into given results, on every schedule; and every argument it must refuse. Nothing
+// here knows one op from another.
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Act, DType, Tensor } from '../binding.js'
 import { binding } from '../dist/binding.js'
 import { device, empty, implementations, schedules, simt } from './device.ts'
 import { cases } from './ops/cases.ts'
-import { type Argument, type Call, check, dtypeOf, expectSame, poisoned, run, upload } from './ops/run.ts'
+import { refused } from './ops/refused.ts'
+import {
+  type Argument,
+  type Call,
+  check,
+  checkPlaces,
+  checkRefused,
+  columns,
+  dtypeOf,
+  expectSame,
+  poisoned,
+  run,
+  upload,
+} from './ops/run.ts'
 import { type Inputs, Random } from './ops/spec.ts'
 
 for (const op of binding.ops) {
@@ -27,7 +41,7 @@ for (const op of binding.ops) {
     for (const [name, make] of all) {
       for (const act of acts) {
         test(`${name}, ${act}`, async () => {
-          for (const implementation of implementations) {
+          for (const implementation of spec.ways?.(make()) ?? implementations) {
             implementation.use()
             const want = await check(op, spec, make(), act)
             for (const { name, use } of schedules) {
@@ -52,7 +66,12 @@ for (const op of binding.ops) {
     test.each(acts)('the same bits through views, %s', async (act) => {
       const inputs = all[0]![1]()
       const want = await run(op, inputs, { act })
-      expectSame((await run(op, inputs, { act, views: true })).written, want.written, 'through views')
+      const places = Object.fromEntries(op.params.filter((p) => p.view).map((p) => [p.name, columns(2, 3)]))
+      expectSame((await run(op, inputs, { act, places })).written, want.written, 'through views')
+    })
+
+    test.each(acts)('the same bits with and without packs, %s', async (act) => {
+      await checkPlaces(op, spec, act)
     })
 
     describe('refuses', () => {
@@ -98,6 +117,14 @@ for (const op of binding.ops) {
           }
         })
       })
+      for (const [name, refusal] of Object.entries(refused[op.name] ?? {})) {
+        test.each(acts)(`${name}, %s`, async (act) => {
+          for (const { use } of [...implementations, ...schedules]) {
+            use()
+            await checkRefused(op, spec, refusal, act)
+          }
+        })
+      }
       test('too many arguments', () => {
         const call = binding[op.name] as unknown as Call
         const many = [...args(), ...op.params.filter((p) => p.out).map(() => undefined), undefined]

@@ -1,6 +1,7 @@
 // What the addon exports: every line of ops.def as a function, the Tensor class, mapped files, and
 // what was built.
 #include <cmath>
+#include <map>
 #include <span>
 
 #include "binding/call.h"
@@ -11,6 +12,8 @@
 #include "cpu/parallel.h"
 #include "cpu/simd/simd.h"
 #include "cuda/devices.h"
+#include "cuda/gemm/cublaslt/library.h"
+#include "cuda/gemm/provider.h"
 #include "ops.h"
 
 namespace nemotron_h::binding {
@@ -143,6 +146,26 @@ Napi::Value use_simd(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), cpu::use_simd(info[0].As<Napi::String>().Utf8Value().c_str()));
 }
 
+// Settings of GPUs (gemm/provider.h, gemm/cublaslt/library.h): without CUDA they change nothing.
+void use_gemm(const Napi::CallbackInfo& info) {
+  using cuda::gemm::Gemm;
+  static const std::map<std::string_view, Gemm> names = {{"measured", Gemm::measured}, {"own", Gemm::own},
+                                                         {"portable", Gemm::portable}, {"cublaslt", Gemm::cublaslt}};
+  const std::string name = info[0].IsString() ? info[0].As<Napi::String>().Utf8Value() : "";
+  const auto found = names.find(name);
+  if (found == names.end())
+    throw Napi::TypeError::New(info.Env(), "useGemm: provider is " + describe(info[0]) +
+                                               ", expected measured, own, portable or cublaslt");
+  if constexpr (cuda::kBuilt) {
+    if (found->second == Gemm::cublaslt) cuda::gemm::cublaslt::needed();
+    cuda::gemm::use(found->second);
+  }
+}
+
+void use_cublaslt([[maybe_unused]] const Napi::CallbackInfo& info) {
+  if constexpr (cuda::kBuilt) cuda::gemm::cublaslt::load(info[0].As<Napi::String>());
+}
+
 Napi::Value build_info(const Napi::CallbackInfo& info) {
   auto o = Napi::Object::New(info.Env());
   o.Set("simd", cpu::simd().name);
@@ -177,6 +200,8 @@ Napi::Value gpus(const Napi::CallbackInfo& info) {
     else o.Set("driver", env.Null());
     o.Set("runtime", cuda_version(all.runtime));
     if (!all.error.empty()) o.Set("error", all.error);
+    if (const std::string library = cuda::gemm::cublaslt::found(); !library.empty()) o.Set("cublasLt", library);
+    else o.Set("cublasLt", env.Null());
     o.Set("devices", devices);
     return o;
   }
@@ -192,6 +217,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("releaseCached", Napi::Function::New<release_cached>(env, "releaseCached"));
   exports.Set("setThreads", Napi::Function::New<set_threads>(env, "setThreads"));
   exports.Set("useSimd", Napi::Function::New<use_simd>(env, "useSimd"));
+  exports.Set("useGemm", Napi::Function::New<use_gemm>(env, "useGemm"));
+  exports.Set("useCublasLt", Napi::Function::New<use_cublaslt>(env, "useCublasLt"));
   exports.Set("buildInfo", Napi::Function::New<build_info>(env, "buildInfo"));
   exports.Set("gpus", Napi::Function::New<gpus>(env, "gpus"));
 #ifdef NEMOTRON_H_SIMT

@@ -11,10 +11,7 @@ void relu2(const Tensor& x, const Tensor& y) {
     for (int64_t t = begin; t < end; ++t) {
       const float* values = load_row(x, t, in);
       float* result = floats_for(y, t, out);
-      for (int64_t d = 0; d < D; ++d) {
-        const float positive = values[d] < 0 ? 0 : values[d];  // NaN stays
-        result[d] = positive * positive;
-      }
+      for (int64_t d = 0; d < D; ++d) result[d] = squared_relu(values[d]);
       finish_row(y, t, result);
     }
   });

@@ -73,6 +73,12 @@ void with_real(DType t, F f) {
   else with_act(t, f);
 }
 
+// max(x, 0)^2; NaN stays.
+__device__ inline float squared_relu(float x) {
+  const float positive = x < 0 ? 0 : x;
+  return positive * positive;
+}
+
 // x / (1 + exp(-x)), within (8 + 1.25 max(-x, 0)) u: the exponent is rounded twice, 2^x is off by 4 u and 1 / x by 2 u.
 // Where 1 + exp(-x) passes 2^126 its inverse is 0, and what that leaves out is below 2^-119. fmaxf keeps -infinity
 // away from that 0; NaN comes by way of the exponent.
@@ -200,10 +206,10 @@ __device__ float warp_reduce(float v, Op op) {
   return v;
 }
 
-// The same in every thread of a block of whole warps, at most kThreads. A second call needs another Tag, or a barrier
-// between.
+// The same in every thread of a team of `warps` neighbouring warps, of which `first` is the first; at most kThreads in a
+// block, all of whose threads call this. A second call needs another Tag, or a barrier between.
 template <int kThreads, class Tag, class Op>
-__device__ float block_reduce(float v, Op op) {
+__device__ float team_reduce(float v, Op op, unsigned first, unsigned warps) {
   static_assert(kThreads % kWarp == 0 && kThreads <= 1024);
   auto& of_warp = shared<float[kThreads / kWarp], Tag>();
   v = warp_reduce(v, op);
@@ -211,8 +217,14 @@ __device__ float block_reduce(float v, Op op) {
   if (threadIdx.x % kWarp == 0) of_warp[threadIdx.x / kWarp] = v;
   __syncthreads();
   const unsigned lane = threadIdx.x % kWarp;
-  return warp_reduce(lane < blockDim.x / kWarp ? of_warp[lane] : Op::kNothing, op);
+  return warp_reduce(lane < warps ? of_warp[first + lane] : Op::kNothing, op);
 }
+// The same in every thread of a block of whole warps.
+template <int kThreads, class Tag, class Op>
+__device__ float block_reduce(float v, Op op) { return team_reduce<kThreads, Tag>(v, op, 0, blockDim.x / kWarp); }
+
+// *most = max(*most, v), neither of which is negative: such floats are ordered as their bits are.
+__device__ inline void raise(float* most, float v) { atomicMax(reinterpret_cast<int*>(most), __float_as_int(v)); }
 
 // ---- faults
 

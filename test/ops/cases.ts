@@ -4,6 +4,7 @@ import { attentionSpecs } from './attention.ts'
 import { linearSpecs } from './linear.ts'
 import { logitsSpecs } from './logits.ts'
 import { mamba2Specs } from './mamba2.ts'
+import { normQuantizeSpecs } from './norm_quantize.ts'
 import { normSpecs } from './norms.ts'
 import { quantizeSpecs } from './quantize.ts'
 import { rowSpecs } from './rows.ts'
@@ -14,6 +15,7 @@ export const cases: { [K in keyof Ops]: Spec } = {
   ...normSpecs,
   ...linearSpecs,
   ...quantizeSpecs,
+  ...normQuantizeSpecs,
   ...mamba2Specs,
   ...attentionSpecs,
   ...logitsSpecs,

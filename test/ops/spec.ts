@@ -1,5 +1,6 @@
 // What a test knows of an op: its definition in f64, and inputs to try. test/ops.test.ts does the rest.
 import type fc from 'fast-check'
+import type { Way } from '../device.ts'
 
 /** Numbers in a shape, row-major, in f64. */
 export interface Nd {
@@ -43,6 +44,8 @@ export interface Spec {
   arbitrary: fc.Arbitrary<Sizes>
   /** Inputs that need more than sizes: extreme values, options, edges. */
   special?: Record<string, (random: Random) => Inputs>
+  /** The implementations that compute this, where they are not the device's. */
+  ways?(inputs: Inputs): Way[]
 }
 
 /** The unit roundoff of f32: the largest relative error of one rounding. */

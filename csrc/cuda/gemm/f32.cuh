@@ -96,11 +96,16 @@ __global__ void __launch_bounds__(256) f32_kernel(AnyOperand x, AnyOperand weigh
     }
   }
 
+  Amax<16> amax(y);
 #pragma unroll
   for (int i = 0; i < kM; ++i) {
+    const int64_t m = m0 + down * kM + i;
+    float largest = 0;
 #pragma unroll
-    for (int g = 0; g < kGroups; ++g) y.store(m0 + down * kM + i, n0 + g * 64 + across * 4, sums[i][g]);
+    for (int g = 0; g < kGroups; ++g) largest = fmaxf(largest, y.store(m, n0 + g * 64 + across * 4, sums[i][g]));
+    amax.add(m, largest);
   }
+  amax.finish();
 }
 
 inline void in_f32(const Tensor& x, const Tensor& weight, const Output& y) {

@@ -27,6 +27,7 @@ inline Widening widening(DType t) {
   return {4, 0x01010101, 0x7b807b80};
 }
 
+using cuda::widen;
 __device__ inline void widen(const uint2& eight, const Widening& w, uint32_t (&to)[4]) {
   // Bytes 0 and 1, or 2 and 3, as the upper ones of two halves.
   const auto spread = [](uint32_t four, int pair) { return __byte_perm(four, 0, pair ? 0x3424 : 0x1404); };

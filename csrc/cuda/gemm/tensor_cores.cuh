@@ -95,6 +95,7 @@ __global__ void __launch_bounds__(Tile::kThreads, kBlocks<X>)
     }
   }
 
+  Amax<4> amax(y);
 #pragma unroll
   for (int i = 0; i < kM; ++i) {
 #pragma unroll
@@ -102,9 +103,11 @@ __global__ void __launch_bounds__(Tile::kThreads, kBlocks<X>)
       float neighbours[2 * kN];
 #pragma unroll
       for (int j = 0; j < 2 * kN; ++j) neighbours[j] = sums[i][j / 2][2 * half + j % 2];
-      y.store(m0 + row + 16 * i + 8 * half + r, n0 + col + q * (2 * kN), neighbours);
+      const int64_t m = m0 + row + 16 * i + 8 * half + r;
+      amax.add(m, y.store(m, n0 + col + q * (2 * kN), neighbours));
     }
   }
+  amax.finish();
 }
 
 template <class X, class W>

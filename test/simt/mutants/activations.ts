@@ -6,7 +6,8 @@ const wrong = /is .*, expected/
 
 export const mutants: Mutant[] = [
   {
-    file,
+    file: 'csrc/cuda/kernel.cuh',
+    source: file,
     title: 'NaN becomes 0',
     find: 'x < 0 ? 0 : x;',
     replace: 'fmaxf(x, 0);',

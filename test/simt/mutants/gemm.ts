@@ -1,8 +1,14 @@
-// Bugs of the matrix products: copies and barriers, the order of k and of columns, edges, fp8 widened.
+// Bugs of the matrix products for every GPU: copies and barriers, the order of k and of columns, edges, fp8 widened; and of
+// what they share with those for Hopper: what becomes of sums, and operands that are copied first.
 import { type Mutant, unordered } from '../mutant.ts'
 
 const planted = (file: string, list: Omit<Mutant, 'file' | 'source'>[]): Mutant[] =>
-  list.map((mutant) => ({ file: `csrc/cuda/gemm/${file}`, source: 'csrc/cuda/linear.cu', ...mutant }))
+  list.map((mutant) => ({
+    file: `csrc/cuda/gemm/${file}`,
+    source: 'csrc/cuda/linear.cu',
+    gemm: 'portable',
+    ...mutant,
+  }))
 const deep = ['long sums of few rows, bf16 weights', 'long sums of some rows, bf16 weights']
 const fp8Linear = { op: 'fp8Linear' }
 
@@ -173,8 +179,8 @@ export const mutants: Mutant[] = [
     },
     {
       title: 'stores 16 bytes where they do not begin',
-      find: 'if (packed) return',
-      replace: 'if (true) return',
+      find: 'if (packed) return store',
+      replace: 'if (true) return store',
       op: 'linear',
       cases: ['odd'],
     },
@@ -185,5 +191,87 @@ export const mutants: Mutant[] = [
       op: 'linear',
       cases: ['odd'],
     },
+    {
+      title: 'the largest of half of the lanes that hold a row',
+      find: 'int by = kLanes / 2; by; by /= 2',
+      replace: 'int by = kLanes / 4; by; by /= 2',
+      op: 'linearRelu2',
+      cases: ['bf16 weights, a largest for each row'],
+    },
+    {
+      title: 'a largest for rows that there are not',
+      find: 'threadIdx.x % kLanes == 0 && m < y_.M',
+      replace: 'threadIdx.x % kLanes == 0',
+      op: 'linearRelu2',
+      cases: ['bf16 weights, a largest for each row'],
+    },
+    {
+      title: 'the largest of one warp only',
+      find: 'raise(y_.amax, largest_)',
+      replace: '*y_.amax = largest_',
+      op: 'linearRelu2',
+      cases: ['bf16 weights, a largest for all'],
+    },
+    {
+      title: 'the largest of what is not rounded yet',
+      find: 'fmaxf(largest, fabsf(widen(pack.v[i])))',
+      replace: 'fmaxf(largest, fabsf(sums[i]))',
+      op: 'linearRelu2',
+      cases: ['the largest as it is stored'],
+    },
+    {
+      title: 'rounded before it is added',
+      find: 'sums[i] += before[i]',
+      replace: 'sums[i] = widen(narrow<T>(sums[i])) + before[i]',
+      op: 'linearAdd',
+      cases: ['small beside large'],
+    },
+    {
+      title: 'scales of the first rows for all pieces',
+      find: 'some.x_scale += m * x_scale_step',
+      replace: 'some.x_scale += 0',
+      op: 'fp8Linear',
+      cases: ['whole numbers, e4m3 by e4m3, 130 rows, decode'],
+    },
+    {
+      title: 'the largest of later pieces for the first rows',
+      find: 'some.amax += m * amax_step',
+      replace: 'some.amax += 0',
+      op: 'linearRelu2',
+      cases: ['more rows than are streamed together, decode'],
+    },
   ]),
+  ...planted('copies.cuh', [
+    {
+      title: 'no barrier between rows and columns',
+      find: '__syncthreads();',
+      replace: '',
+      op: 'matmulTt',
+      cases: ['rows that pick columns'],
+      caught: unordered,
+    },
+    {
+      title: 'rows stay rows',
+      find: '= tile[lane][i]',
+      replace: '= tile[i][lane]',
+      op: 'matmulTt',
+      cases: ['rows that pick columns'],
+    },
+    {
+      title: 'columns that there are not',
+      find: 'column0 + i < columns && row0 + lane < rows',
+      replace: 'row0 + lane < rows',
+      op: 'matmulNn',
+      cases: ['odd'],
+    },
+  ]),
+  {
+    file: 'csrc/cuda/gemm/copies.cuh',
+    source: 'csrc/cuda/linear.cu',
+    title: 'as if rows followed each other',
+    find: 'x.row_stride * size, width, x.size(0)',
+    replace: 'width, width, x.size(0)',
+    op: 'linear',
+    places: true,
+  },
 ]
