@@ -269,7 +269,7 @@ export class Model {
           const hidden = this.#net.forward(packBatch(segments, false, this.device.name), pools.layers)
           let start = 0
           for (const [i, { ids }] of segments.entries()) {
-            this.#net.logits(hidden.rows(start, start + ids.length), results[i])
+            this.#net.logits(hidden.rows(start, start + ids.length), false, results[i])
             start += ids.length
           }
         })

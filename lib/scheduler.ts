@@ -249,7 +249,7 @@ export class Scheduler {
     const hidden = model.forward(batch, this.#pools.layers)
     if (count === 0) return empty('f32', [0], model.device)
     const last = decode ? hidden : ops.lastRows(hidden, batch.offsets)
-    return model.logits(last.rows(0, count))
+    return model.logits(last.rows(0, count), true)
   }
 }
 

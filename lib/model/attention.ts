@@ -3,7 +3,8 @@ import { ops } from '../ops.js'
 import { type Act, empty, type Tensor } from '../tensor.js'
 import type { AttentionConfig, Config } from './config.js'
 import type { Batch, LayerState, Mixer, PoolSizes, Weights } from './layer.js'
-import type { Linear } from './linear.js'
+import type { ActivationScaling, Input, Linear } from './linear.js'
+import { commonScaling } from './norm.js'
 
 interface KvState extends LayerState {
   k: Tensor<Act> // [Pages,PageSize,G,P]
@@ -11,6 +12,7 @@ interface KvState extends LayerState {
 }
 
 export class Attention implements Mixer {
+  readonly scaling: ActivationScaling
   private readonly config: AttentionConfig
   private readonly q: Linear
   private readonly k: Linear
@@ -28,6 +30,7 @@ export class Attention implements Mixer {
     this.k = weights.linear('k_proj', attention.qkvBias)
     this.v = weights.linear('v_proj', attention.qkvBias)
     this.o = weights.linear('o_proj')
+    this.scaling = commonScaling(this.q, this.k, this.v)
     const frequencies = ropeFrequencies(attention)
     this.invFreq = frequencies && weights.constant(frequencies)
   }
@@ -37,19 +40,19 @@ export class Attention implements Mixer {
     return { k: empty(this.act, shape, device), v: empty(this.act, shape, device) }
   }
 
-  forward(x: Tensor<Act>, { offsets, past, pages }: Batch, state: KvState): Tensor<Act> {
+  addTo(residual: Tensor<Act>, x: Input, { offsets, past, pages, decode }: Batch, state: KvState): void {
     const { heads: H, kvHeads: G, headDim: P } = this.config
-    const T = x.shape[0]!
-    const q = this.q.forward(x, this.act).reshape([T, H, P])
-    const k = this.k.forward(x, this.act).reshape([T, G, P])
-    const v = this.v.forward(x, this.act).reshape([T, G, P])
+    const T = residual.shape[0]!
+    const q = this.q.forward(x, decode, this.act).reshape([T, H, P])
+    const k = this.k.forward(x, decode, this.act).reshape([T, G, P])
+    const v = this.v.forward(x, decode, this.act).reshape([T, G, P])
     if (this.invFreq) {
       ops.rope(q, this.invFreq, offsets, past)
       ops.rope(k, this.invFreq, offsets, past)
     }
     ops.kvAppend(k, v, pages, offsets, past, state.k, state.v)
     const y = ops.attention(q, state.k, state.v, pages, offsets, past, 1 / Math.sqrt(P))
-    return this.o.forward(y.reshape([T, H * P]), this.act)
+    this.o.add(residual, y.reshape([T, H * P]), decode)
   }
 }
 

@@ -1,6 +1,6 @@
 /** What every layer of the model is given: the packed batch, its weights, its memory of each sequence. */
 import type { Act, Real, Tensor } from '../tensor.js'
-import type { Linear } from './linear.js'
+import type { ActivationScaling, Input, Linear } from './linear.js'
 
 /**
  * Tokens of S sequences, one after the other: sequence s is tokens offsets[s] to offsets[s+1], and past[s] of its
@@ -12,7 +12,7 @@ export interface Batch {
   past: Tensor<'i32'> // [S]
   slots: Tensor<'i32'> // [S]
   pages: Tensor<'i32'> // [S,MaxPages]
-  /** Every sequence has exactly one token: Mamba-2 layers then step, which costs less than a scan. */
+  /** Every sequence has exactly one token: Mamba-2 layers then step, and weights are streamed. */
   decode: boolean
 }
 
@@ -28,8 +28,10 @@ export interface PoolSizes {
 export type LayerState = Record<string, Tensor>
 
 export interface Mixer {
-  /** x[T,D] -> [T,D]. Moves `state` past these tokens. */
-  forward(x: Tensor<Act>, batch: Batch, state: LayerState): Tensor<Act>
+  /** How it wants its input. */
+  readonly scaling: ActivationScaling
+  /** Adds what it makes of x[T,D] to residual[T,D]. Moves `state` past these tokens. */
+  addTo(residual: Tensor<Act>, x: Input, batch: Batch, state: LayerState): void
   /** Empty pools for this layer. */
   makeState(sizes: PoolSizes): LayerState
 }

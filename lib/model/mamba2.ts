@@ -3,7 +3,8 @@ import { ops } from '../ops.js'
 import { type Act, empty, split, type Tensor } from '../tensor.js'
 import { type Config, type MambaConfig, mambaWidths } from './config.js'
 import type { Batch, LayerState, Mixer, PoolSizes, Weights } from './layer.js'
-import type { Linear } from './linear.js'
+import type { ActivationScaling, Input, Linear } from './linear.js'
+import { GatedRmsNorm } from './norm.js'
 
 interface Mamba2State extends LayerState {
   conv: Tensor<Act> // [Slots,W-1,C], the last inputs of the convolution
@@ -11,15 +12,15 @@ interface Mamba2State extends LayerState {
 }
 
 export class Mamba2 implements Mixer {
+  readonly scaling: ActivationScaling
   private readonly config: MambaConfig
-  private readonly eps: number
   private readonly inProj: Linear // D -> [z | x B C | dt]
   private readonly convWeight: Tensor<'f32'> // [W,C]
   private readonly convBias: Tensor<'f32'> | undefined // [C]
   private readonly A: Tensor<'f32'> // [H], -exp(A_log)
   private readonly D: Tensor<'f32'> // [H]
   private readonly dtBias: Tensor<'f32'> // [H]
-  private readonly norm: Tensor<'f32'> // [H*P]
+  private readonly norm: GatedRmsNorm // [H*P]
   private readonly outProj: Linear
 
   constructor(
@@ -28,7 +29,6 @@ export class Mamba2 implements Mixer {
     private readonly act: Act,
   ) {
     this.config = mamba!
-    this.eps = normEps
     const { convKernel: W, convBias } = mamba!
     const { channels: C } = mambaWidths(mamba!)
     this.inProj = weights.linear('in_proj')
@@ -37,8 +37,9 @@ export class Mamba2 implements Mixer {
     this.A = weights.vector('A_log', (a) => a.map((value) => -Math.exp(value)))
     this.D = weights.vector('D')
     this.dtBias = weights.vector('dt_bias')
-    this.norm = weights.vector('norm.weight')
     this.outProj = weights.linear('out_proj')
+    this.norm = new GatedRmsNorm(weights.vector('norm.weight'), mamba!.groups, normEps, this.outProj.scaling)
+    this.scaling = this.inProj.scaling
   }
 
   makeState({ device, slots }: PoolSizes): Mamba2State {
@@ -50,26 +51,25 @@ export class Mamba2 implements Mixer {
     }
   }
 
-  forward(x: Tensor<Act>, batch: Batch, state: Mamba2State): Tensor<Act> {
+  addTo(residual: Tensor<Act>, x: Input, batch: Batch, state: Mamba2State): void {
     const { heads: H, headDim: P, groups: G, stateSize: N, chunkSize, timeStepLimit } = this.config
     const { inner, channels } = mambaWidths(this.config)
-    const { offsets, past, slots } = batch
-    const T = x.shape[0]!
+    const { offsets, past, slots, decode } = batch
+    const T = residual.shape[0]!
 
-    const [z, xBC, dt] = split(this.inProj.forward(x, this.act), [inner, channels, H])
-    const conv = batch.decode
+    const [z, xBC, dt] = split(this.inProj.forward(x, decode, this.act), [inner, channels, H])
+    const conv = decode
       ? ops.causalConv1dStep(xBC, this.convWeight, this.convBias, past, slots, state.conv)
       : ops.causalConv1d(xBC, this.convWeight, this.convBias, offsets, past, slots, state.conv)
     const [u, B, C] = split(conv, [inner, G * N, G * N])
 
     const sequence = [u.reshape([T, H, P]), dt, this.A, B.reshape([T, G, N]), C.reshape([T, G, N])] as const
     const step = [this.D, this.dtBias, ...timeStepLimit] as const
-    const y = batch.decode
+    const y = decode
       ? ops.ssmStep(...sequence, ...step, past, slots, state.ssm)
       : ops.ssmScan(...sequence, ...step, chunkSize, offsets, past, slots, state.ssm)
 
-    const gated = ops.gatedRmsNorm(y.reshape([T, inner]), z, this.norm, G, this.eps)
-    return this.outProj.forward(gated, this.act)
+    this.outProj.add(residual, this.norm.forward(y.reshape([T, inner]), z), decode)
   }
 }
 

@@ -2,10 +2,12 @@
 import { ops } from '../ops.js'
 import type { Act, Tensor } from '../tensor.js'
 import type { Config } from './config.js'
-import type { LayerState, Mixer, Weights } from './layer.js'
-import type { Linear } from './linear.js'
+import type { Batch, LayerState, Mixer, Weights } from './layer.js'
+import type { ActivationScaling, Input, Linear } from './linear.js'
+import { commonScaling } from './norm.js'
 
 export class Mlp implements Mixer {
+  readonly scaling: ActivationScaling
   private readonly gate: Linear | undefined
   private readonly up: Linear
   private readonly down: Linear
@@ -18,15 +20,17 @@ export class Mlp implements Mixer {
     this.gate = mlp.activation === 'silu_gated' ? weights.linear('gate_proj') : undefined
     this.up = weights.linear('up_proj')
     this.down = weights.linear('down_proj')
+    this.scaling = this.gate ? commonScaling(this.gate, this.up) : this.up.scaling
   }
 
   makeState(): LayerState {
     return {}
   }
 
-  forward(x: Tensor<Act>): Tensor<Act> {
-    const up = this.up.forward(x, this.act)
-    const hidden = this.gate ? ops.siluMul(this.gate.forward(x, this.act), up) : ops.relu2(up)
-    return this.down.forward(hidden, this.act)
+  addTo(residual: Tensor<Act>, x: Input, { decode }: Batch): void {
+    const hidden = this.gate
+      ? ops.siluMul(this.gate.forward(x, decode, this.act), this.up.forward(x, decode, this.act))
+      : this.up.forwardRelu2(x, decode, this.act, this.down)
+    this.down.add(residual, hidden, decode)
   }
 }

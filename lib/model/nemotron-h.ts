@@ -1,8 +1,8 @@
 /**
  * The model: an embedding, layers `x = x + mixer(norm(x))`, a final norm, a head (Nemotron-H, arXiv 2504.03624).
  *
- * Llama and Qwen2 are the same page: a decoder block is an attention layer and an MLP layer. Each norm is computed
- * together with the residual add before it, so the first stands alone and a layer ends with the norm of the next.
+ * Llama and Qwen2 are the same page: a decoder block is an attention layer and an MLP layer. A mixer's last product adds
+ * to x itself, and a norm gives its mixer fp8 where that multiplies it.
  */
 import { ops } from '../ops.js'
 import { scope } from '../scope.js'
@@ -13,6 +13,7 @@ import { type Batch, type LayerState, type Mixer, type PoolSizes, type Weights, 
 import { Linear } from './linear.js'
 import { Mamba2 } from './mamba2.js'
 import { Mlp } from './mlp.js'
+import { RmsNorm } from './norm.js'
 
 const mixers: Record<LayerKind, new (config: Config, weights: Weights, act: Act) => Mixer> = {
   mamba2: Mamba2,
@@ -21,7 +22,7 @@ const mixers: Record<LayerKind, new (config: Config, weights: Weights, act: Act)
 }
 
 interface Layer {
-  norm: Tensor<'f32'> // [D]
+  norm: RmsNorm
   mixer: Mixer
 }
 
@@ -42,7 +43,8 @@ export class NemotronH {
     this.device = this.embeddings.device
     this.layers = config.layers.map((kind, i) => {
       const layer = weightsOf(weights, `layers.${i}.`)
-      return { norm: layer.vector('norm.weight'), mixer: new mixers[kind](config, weightsOf(layer, 'mixer.'), act) }
+      const mixer = new mixers[kind](config, weightsOf(layer, 'mixer.'), act)
+      return { norm: new RmsNorm(layer.vector('norm.weight'), config.normEps, mixer.scaling), mixer }
     })
     this.finalNorm = weights.vector('norm_f.weight')
     this.head = config.tieWordEmbeddings ? new Linear({ weight: this.embeddings }) : weights.linear('lm_head')
@@ -55,21 +57,15 @@ export class NemotronH {
 
   /** The batch's T tokens -> hidden states [T,D] after the final norm. Moves `state` past them. Call it in a scope. */
   forward(batch: Batch, state: LayerState[]): Tensor<Act> {
-    const { normEps } = this.config
-    const residual = ops.embedding(batch.ids, this.embeddings, this.act)
-    let x = ops.rmsNorm(residual, this.layers[0]!.norm, normEps)
-    this.layers.forEach(({ mixer }, i) => {
-      const nextNorm = this.layers[i + 1]?.norm ?? this.finalNorm
-      const input = x
-      x = scope(() => ops.addRmsNorm(residual, mixer.forward(input, batch, state[i]!), nextNorm, normEps))
-      input.dispose()
+    const x = ops.embedding(batch.ids, this.embeddings, this.act)
+    this.layers.forEach(({ norm, mixer }, i) => {
+      scope(() => mixer.addTo(x, norm.forward(x), batch, state[i]!))
     })
-    residual.dispose()
-    return x
+    return ops.rmsNorm(x, this.finalNorm, this.config.normEps)
   }
 
-  /** hidden[T,D] -> logits[T,V], into `y` where it is given. */
-  logits(hidden: Tensor<Act>, y?: Tensor<'f32'>): Tensor<'f32'> {
-    return this.head.forward(hidden, 'f32', y)
+  /** hidden[T,D] -> logits[T,V], into `y` where it is given; `decode` as Linear has it. */
+  logits(hidden: Tensor<Act>, decode: boolean, y?: Tensor<'f32'>): Tensor<'f32'> {
+    return this.head.forward(hidden, decode, 'f32', y)
   }
 }
