@@ -3,17 +3,14 @@
 //
 // npm run bench:ops [-- --device cuda --models 8b,47b,56b --tokens 8192 --sequences 64 --context 8192 --only REGEXP
 //                       --seconds 0.3 --json FILE]
-//
-// An op is timed as replays of a captured graph of many calls, which rotate through tensors that together exceed the
-// GPU's caches: neither JavaScript nor a warm cache is in the numbers.
 import { spawn } from 'node:child_process'
 import { writeFile } from 'node:fs/promises'
 import { cpus } from 'node:os'
 import { text } from 'node:stream/consumers'
 import { parseArgs } from 'node:util'
-import { Bench } from 'tinybench'
-import { device, empty, presets } from '../dist/index.js'
+import { device, presets } from '../dist/index.js'
 import { entries } from './shapes.mjs'
+import { cacheBytes, timer } from './time.mjs'
 
 const { values } = parseArgs({
   options: {
@@ -35,41 +32,8 @@ const sizes = {
   S: Number(values.sequences ?? (onCpu ? 8 : 64)),
   context: Number(values.context ?? (onCpu ? 512 : 8192)),
 }
-const cacheBytes = onCpu ? 0 : 256 << 20 // several times the L2 of any GPU
 const target = device(values.device)
-const done = empty('u8', [0], values.device)
-
-/** Seconds of one call, the median. */
-async function time(entry) {
-  const sets = Math.max(1, Math.min(16, Math.ceil(cacheBytes / entry.bytes)))
-  const calls = Array.from({ length: sets }, () => entry.make())
-  const measure = async (count) => {
-    const graph = target.capture(() => {
-      for (let i = 0; i < count; i++) calls[i % sets]()
-    })
-    try {
-      const bench = new Bench({
-        time: 1000 * Number(values.seconds),
-        warmupTime: 20,
-        iterations: 5,
-        warmupIterations: 2,
-      })
-      bench.add(entry.op, async () => {
-        graph.replay()
-        await done.read() // all that was queued before it
-      })
-      await bench.run()
-      const { result } = bench.tasks[0]
-      if (result.error) throw result.error
-      return result.latency.p50 / 1000 / count
-    } finally {
-      graph.dispose()
-    }
-  }
-  const once = await measure(sets)
-  // Enough calls that the wait at the end is no more than a hundredth.
-  return once * sets > 0.01 ? once : measure(sets * Math.ceil(Math.min(1000, 0.01 / once) / sets))
-}
+const timing = { device: values.device, cacheBytes: cacheBytes(values.device), seconds: Number(values.seconds) }
 
 /** PyTorch's times of the same work in seconds, and what it reaches in a copy and a matrix product; null without it. */
 async function peers(asked) {
@@ -103,7 +67,7 @@ for (const model of values.models.split(',')) {
       peer: entry.peer || undefined,
     }
     try {
-      row.seconds = await time(entry)
+      row.seconds = await timer(entry, timing)()
     } catch (error) {
       row.error = error.message
     }
@@ -126,7 +90,7 @@ for (const row of rows) {
   // The limit is whichever takes longer: moving the bytes, or the operations.
   const [moving, computing] = [
     row.bytes / ceilings.copy,
-    (row.flops ?? 0) / ceilings[row.op === 'fp8_linear' ? 'fp8' : 'bf16'],
+    (row.flops ?? 0) / ceilings[row.op.startsWith('fp8_') ? 'fp8' : 'bf16'],
   ]
   const limit = row.flops ? Math.max(moving, computing) : moving
   if (limit > 0 && row.seconds) row.share = limit / row.seconds

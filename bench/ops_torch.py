@@ -52,10 +52,20 @@ def matmul(m, n, k):
     return make
 
 
-def fp8_matmul(m, n, k):
+def matmul_of(transpose_a, transpose_b):
+    def kind(m, n, k):
+        def make():
+            a = normal(k, m).t() if transpose_a else normal(m, k)
+            b = normal(n, k).t() if transpose_b else normal(k, n)
+            return lambda: a @ b
+        return make
+    return kind
+
+
+def fp8_matmul(m, n, k, fast=True):
     def make():
         x, w, one = normal(m, k, dtype=FP8), normal(n, k, dtype=FP8), torch.ones((), device="cuda")
-        return lambda: torch._scaled_mm(x, w.t(), one, one, out_dtype=BF16, use_fast_accum=True)
+        return lambda: torch._scaled_mm(x, w.t(), one, one, out_dtype=BF16, use_fast_accum=fast)
     return make
 
 
@@ -101,6 +111,9 @@ KINDS = {
     "quantize": of_rows(lambda x: (x * 112.0).clamp(-448, 448).to(FP8)),
     "linear": matmul,
     "fp8_linear": fp8_matmul,
+    "matmul_nn": matmul_of(False, False),
+    "matmul_tn": matmul_of(True, False),
+    "matmul_tt": matmul_of(True, True),
     "attention": attention,
     "argmax": of_rows(lambda x: x.argmax(1), dtype=torch.float32),
     "multinomial": of_rows(lambda x: torch.multinomial(x.softmax(1), 1), dtype=torch.float32),

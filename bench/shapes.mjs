@@ -3,6 +3,7 @@
 // An entry's make() gives calls to rotate through, each with tensors of its own, so that none finds the last one's in a
 // cache. `peer` names the same work for bench/ops_torch.py: a kind and its sizes.
 import { empty, ops, tensor } from '../dist/index.js'
+import { products } from './products.mjs'
 
 const counting = (n) => Array.from({ length: n }, (_, i) => i)
 const full = (n, value) => Array(n).fill(value)
@@ -216,39 +217,62 @@ export function entries(config, { device, act, T, S, context }) {
     },
   )
 
-  // ---- matrix products
-  const products = { in_proj: [projected, D], out_proj: [D, inner], up_proj: [F, D], down_proj: [D, F] }
-  for (const [layer, [rows, K]] of Object.entries(products)) {
-    for (const M of [T, 1, 16, 64]) {
-      add(
-        'linear',
-        { layer, M, N: rows, K, weight: 'bf16' },
-        {
-          bytes: 2 * rows * K + M * (K + rows) * a,
-          flops: 2 * M * rows * K,
-          peer: act === 'bf16' && ['linear', M, rows, K],
-          make: () => {
-            const [x, w, y] = [normal([M, K]), normal([rows, K], 'bf16'), space([M, rows])]
-            return () => ops.linear(x, w, undefined, undefined, act, y)
-          },
+  // With one scale for all, what is normalised is read twice; a gated norm is written and read between instead.
+  for (const scales of [1, T]) {
+    const again = scales === 1 && T > 1
+    add(
+      'rms_norm_quantize',
+      { T, D, scales, to: 'e4m3' },
+      {
+        bytes: T * D * ((again ? 2 : 1) * a + 1),
+        make: () => {
+          const [x, w] = [normal([T, D]), normal([D], 'f32')]
+          const [y, scale] = [space([T, D], 'e4m3'), space([scales], 'f32')]
+          return () => ops.rmsNormQuantize(x, w, 1e-5, scales, 'e4m3', y, scale)
         },
-      )
-      add(
-        'fp8_linear',
-        { layer, M, N: rows, K },
-        {
-          bytes: rows * K + M * K + M * rows * a,
-          flops: 2 * M * rows * K,
-          peer: M % 16 === 0 && rows % 16 === 0 && ['fp8_linear', M, rows, K],
-          make: () => {
-            const [x, w, y] = [normal([M, K], 'e4m3'), normal([rows, K], 'e4m3'), space([M, rows])]
-            const scale = floats([1])
-            return () => ops.fp8Linear(x, scale, w, scale, undefined, act, y)
-          },
+      },
+    )
+    add(
+      'add_rms_norm_quantize',
+      { T, D, scales, to: 'e4m3' },
+      {
+        bytes: T * D * ((again ? 4 : 3) * a + 1),
+        make: () => {
+          const [residual, x, w] = [normal([T, D]), normal([T, D]), normal([D], 'f32')]
+          const [y, scale] = [space([T, D], 'e4m3'), space([scales], 'f32')]
+          return () => ops.addRmsNormQuantize(residual, x, w, 1e-5, scales, 'e4m3', y, scale)
         },
-      )
-    }
+      },
+    )
+    add(
+      'gated_rms_norm_quantize',
+      { T, D: inner, groups: G, scales, to: 'e4m3' },
+      {
+        bytes: T * inner * ((again ? 4 : 2) * a + 1),
+        make: () => {
+          const [x, z, w] = [normal([T, inner]), normal([T, inner]), normal([inner], 'f32')]
+          const [y, scale] = [space([T, inner], 'e4m3'), space([scales], 'f32')]
+          return () => ops.gatedRmsNormQuantize(x, z, w, G, 1e-5, scales, 'e4m3', y, scale)
+        },
+      },
+    )
   }
+  add(
+    'rms_norm_quantize_transpose',
+    { T, D, to: 'e4m3' },
+    {
+      bytes: T * D * (2 * a + 2),
+      make: () => {
+        const [x, w, scale] = [normal([T, D]), normal([D], 'f32'), space([1], 'f32')]
+        const [y, transposed] = [space([T, D], 'e4m3'), space([D, T], 'e4m3')]
+        return () => ops.rmsNormQuantizeTranspose(x, w, 1e-5, 'e4m3', y, transposed, scale)
+      },
+    },
+  )
+
+  // ---- matrix products
+  const layers = { in_proj: [projected, D], out_proj: [D, inner], up_proj: [F, D], down_proj: [D, F] }
+  for (const entry of products(layers, { act, T }, { normal, space, floats })) add(...entry)
 
   // ---- Mamba-2
   const vectors = () => ({ A: floats(full(H, -1)), ones: floats(full(H, 1)) })

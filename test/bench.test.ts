@@ -1,11 +1,16 @@
 // The entries of bench/shapes.mjs at small sizes: they name every op, and each runs.
+// And the choice between the kernels here and cuBLASLt that bench/choose-gemm.mjs makes of such entries.
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { binding } from '../dist/binding.js'
 import { presets } from '../dist/index.js'
-import { device, empty } from './device.ts'
+import { device, empty, onCpu, simt } from './device.ts'
+import { cublasLt } from './simt/kernels.ts'
 
-const { entries } = await import(/* @vite-ignore */ join(import.meta.dirname, '../bench/shapes.mjs'))
+const bench = (name: string) => import(/* @vite-ignore */ join(import.meta.dirname, '../bench', name))
+const { entries } = await bench('shapes.mjs')
+const { compare, table } = await bench('choose-gemm.mjs')
 const config = {
   ...presets['8b'],
   vocabSize: 160,
@@ -25,4 +30,77 @@ test.each(['f32', 'bf16'])('every op, %s', async (act) => {
     await empty('u8', [0]).read() // rejects with what went wrong before it
   }
   dispose()
+})
+
+interface Row {
+  op: string
+  sizes: Record<string, number>
+  product: { a: string; b: string; y: string; orders: string; fast: boolean }
+  own: number
+  cublaslt: number
+  error?: string
+}
+
+test.skipIf(!simt && (onCpu || !binding.gpus()!.cublasLt))('every product by both providers', async () => {
+  if (simt) binding.useCublasLt(cublasLt!)
+  const rows: Row[] = []
+  const timing = { cacheBytes: 0, seconds: 0.001 }
+  await compare(rows, config, { device, T: 32, only: /out_proj/, timing })
+  await compare(rows, config, { device, T: 32, only: /matmul_nn out_proj/, timing }) // nothing is measured twice
+  const kinds = rows.map(({ product: { a, b, y, orders, fast } }) => `${a} ${b} ${y} ${orders} ${fast}`)
+  expect([...new Set(kinds)].sort()).toEqual([
+    'bf16 bf16 bf16 NN false',
+    'bf16 bf16 bf16 NT false',
+    'bf16 bf16 f32 TN false',
+    'e4m3 e4m3 bf16 NT false',
+    'e4m3 e4m3 bf16 NT true',
+    'e5m2 e4m3 bf16 NT false',
+    'e5m2 e4m3 f32 NT false',
+  ])
+  expect(new Set(rows.map((row) => JSON.stringify([row.op, row.sizes]))).size).toBe(rows.length)
+  for (const { op, sizes, own, cublaslt, error } of rows) {
+    expect(error, `${op} ${JSON.stringify(sizes)}`).toBeUndefined()
+    expect(own > 0 && own < Infinity && cublaslt > 0 && cublaslt < Infinity).toBe(true)
+  }
+})
+
+test('the table of choices', () => {
+  const row = (product: object, sizes: object, cublaslt: number) => ({
+    op: 'x',
+    sizes,
+    product: { b: 'e4m3', y: 'bf16', decode: false, fast: true, ...product },
+    own: 1,
+    cublaslt,
+  })
+  const [nt, tn] = [
+    { a: 'e4m3', orders: 'NT' },
+    { a: 'bf16', b: 'bf16', orders: 'TN', y: 'f32', fast: false },
+  ]
+  const text = table(
+    [
+      row(nt, { M: 600, N: 4096, K: 21504 }, 0.9),
+      row(nt, { M: 1024, N: 4096, K: 21504 }, 0.9),
+      row(nt, { M: 2048, N: 4096, K: 21504 }, 0.99),
+      row(nt, { M: 4096, N: 4096, K: 21504 }, 1.5),
+      row({ ...nt, decode: true }, { M: 64, N: 4096, K: 21504 }, 0.5),
+      row({ ...nt, a: 'bf16', b: 'bf16' }, { M: 8192, N: 4096, K: 21504 }, 0.5),
+      row(tn, { M: 18560, N: 4096, K: 3000 }, 0.5),
+      { ...row(tn, { M: 1, N: 1, K: 1 }, 0.5), error: 'it failed' },
+    ],
+    '9.0',
+    'Measured on nothing',
+  ) as string
+  expect(text.split('\n').filter((line) => !line.startsWith('//'))).toEqual([
+    'CHOICE(90, bf16, bf16, f32, TN, false, 18560, 4096, 4096)',
+    'CHOICE(90, e4m3, e4m3, bf16, NT, true, 1024, 4096, 21504)',
+    '',
+  ])
+  // What is in the repository has the same form.
+  const ours = readFileSync(join(import.meta.dirname, '../csrc/cuda/gemm/choices.def'), 'utf8')
+  expect(table([], '9.0', '').split('\n').slice(2)).toEqual(
+    ours
+      .split('\n')
+      .slice(2)
+      .filter((line) => !/^C/.test(line)),
+  )
 })

@@ -293,7 +293,13 @@ describe('doctor', () => {
   })
   const insufficient = 'cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version'
   const noDevice = 'cudaErrorNoDevice: no CUDA-capable device is detected'
-  const gpus = (some: Partial<Gpus>): Gpus => ({ driver: '13.0', runtime: '13.0', devices: [], ...some })
+  const gpus = (some: Partial<Gpus>): Gpus => ({
+    driver: '13.0',
+    runtime: '13.0',
+    cublasLt: null,
+    devices: [],
+    ...some,
+  })
 
   test.each<[string, Probe, RegExp]>([
     ['not built', probe(null), /^the addon was built without CUDA\. .*toolkit, 12\.4 or newer.*nvcc/],
@@ -349,7 +355,8 @@ describe('doctor', () => {
 
   test('a good GPU beside an old one', () => {
     const old = { ...h100, name: 'Tesla T4', computeCapability: '7.5' }
-    const seen = gpus({ devices: [old, { ...h100, computeCapability: '12.0' }] })
+    const cublasLt = '/usr/lib/libcublasLt.so.13, version 13.1.1'
+    const seen = gpus({ cublasLt, devices: [old, { ...h100, computeCapability: '12.0' }] })
     const report = diagnose(probe(seen, '580.65.06', 'device cuda: compute capability is 7.5, expected 8.0 or newer'))
     expect(report.ready).toEqual({ cpu: true, cuda: false })
     expect(report.advice).toEqual([expect.stringMatching(/^GPU 0 has /), 'GPU 1 can be used: --device cuda:1.'])
@@ -358,6 +365,7 @@ describe('doctor', () => {
       'nemotron-h 1.2.3, Node.js 20.19.0, linux-x64',
       'CPU: 4 threads on 8 cores, avx2; memory 4.0 of 16.0 GiB free',
       'CUDA: toolkit 13.0.88, runtime 13.0; driver for CUDA 13.0, kernel module 580.65.06',
+      `cuBLASLt: ${cublasLt}`,
       'GPU 0: Tesla T4, compute capability 7.5; memory 1.0 of 80.0 GiB free',
       'GPU 1: NVIDIA H100, compute capability 12.0; memory 1.0 of 80.0 GiB free',
       'ready: --device cpu yes, --device cuda no',

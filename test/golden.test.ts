@@ -128,7 +128,7 @@ describe.each(folders)('%s', (name) => {
     const place = pools.reserve(longest.ids.length)!
     for (const [past, id] of longest.ids.entries()) {
       using logits = scope(() =>
-        net.logits(net.forward(packBatch([{ ...place, ids: [id], past }], true, device), pools.layers)),
+        net.logits(net.forward(packBatch([{ ...place, ids: [id], past }], true, device), pools.layers), true),
       )
       const V = checkpoint.config.vocabSize
       const want = longest.logits.subarray(past * V, (past + 1) * V)
