@@ -340,7 +340,7 @@ void __tsan_vptr_update(void*, void*);
 void __tsan_func_entry(void*);
 void __tsan_func_exit(void*);
 void __tsan_init();
-uint32_t __tsan_atomic32_fetch_add(volatile uint32_t*, uint32_t, int);
+uint32_t __tsan_atomic32_fetch_add(volatile void*, uint32_t, int);
 void __tsan_read_range(void* p, long n) { simt::hook(p, n, simt::Access::read); }
 void __tsan_write_range(void* p, long n) { simt::hook(p, n, simt::Access::write); }
 void __tsan_vptr_update(void*, void*) {}
@@ -348,7 +348,7 @@ void __tsan_func_entry(void*) {}
 void __tsan_func_exit(void*) {}
 void __tsan_init() { simt::tracking = true; }
 // A shared_ptr's count, in host code that stands beside kernels.
-uint32_t __tsan_atomic32_fetch_add(volatile uint32_t* p, uint32_t by, int) {
-  return __atomic_fetch_add(p, by, __ATOMIC_SEQ_CST);
+uint32_t __tsan_atomic32_fetch_add(volatile void* p, uint32_t by, int) {
+  return __atomic_fetch_add(static_cast<volatile uint32_t*>(p), by, __ATOMIC_SEQ_CST);
 }
 }
