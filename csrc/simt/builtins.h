@@ -139,6 +139,9 @@ template <class T>
 T atomicExch(T* p, simt::Same<T> v) { return simt::atomic_change(p, [=](T) { return v; }, true); }
 template <class T>
 T atomicAdd(T* p, simt::Same<T> v) { return simt::atomic_change(p, [=](T old) { return old + v; }); }
+inline unsigned atomicInc(unsigned* p, unsigned last) {
+  return simt::atomic_change(p, [=](unsigned old) { return old >= last ? 0 : old + 1; });
+}
 template <class T>
 T atomicMax(T* p, simt::Same<T> v) { return simt::atomic_change(p, [=](T old) { return old < v ? v : old; }); }
 template <class T>

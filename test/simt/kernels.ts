@@ -44,17 +44,29 @@ const headers = ['csrc', 'test/simt'].flatMap((folder) =>
 )
 const everyHeader = createHash('sha256').update(Buffer.concat(headers)).update(flags.join(' ')).digest()
 
-// Headers take more time than a kernel: they are compiled once, for all versions of all kernels.
-let precompiled: Promise<string> | undefined
-async function precompile(): Promise<string> {
-  const path = join(folder, `${everyHeader.toString('hex').slice(0, 24)}.h`)
+// Headers take more time than a kernel, so they are compiled once: all of them for versions of kernels, those of others
+// for versions of ours.
+const allHeaders = '#include "cuda/batch.cuh"\n#include "ops.h"\n'
+const foreignHeaders = ['cuda_bf16.h', 'cuda_fp16.h', 'cuda_fp8.h', 'algorithm', 'functional', 'string', 'vector']
+  .map((name) => `#include <${name}>\n`)
+  .join('')
+const precompiled = new Map<string, Promise<string>>()
+
+async function precompile(text: string): Promise<string> {
+  const path = join(folder, `${createHash('sha256').update(everyHeader).update(text).digest('hex').slice(0, 24)}.h`)
   if (!existsSync(`${path}.gch`)) {
     mkdirSync(folder, { recursive: true })
-    writeFileSync(path, ['cuda/batch.cuh', 'ops.h'].map((name) => `#include "${name}"\n`).join(''))
+    writeFileSync(path, text)
     const own = `${path}.gch.${process.pid}`
     await run('g++', [...flags, '-x', 'c++-header', path, '-o', own])
     renameSync(own, `${path}.gch`)
   }
+  return path
+}
+
+function headersOf(text: string): Promise<string> {
+  const path = precompiled.get(text) ?? precompile(text)
+  precompiled.set(text, path)
   return path
 }
 
@@ -76,15 +88,12 @@ export async function compile(file: string, text: string, replaced?: { file: str
     const own = `${path}.${process.pid}` // another run may compile the same
     mkdirSync(own, { recursive: true })
     writeFileSync(`${own}/kernel.cu`, `# 1 "${file}"\n${text}`)
-    const first: string[] = []
+    const first = ['-include', await headersOf(replaced ? foreignHeaders : allHeaders)]
     if (replaced) {
       const header = join(own, replaced.file.replace('csrc/', ''))
       mkdirSync(dirname(header), { recursive: true })
       writeFileSync(header, replaced.text)
       first.push(`-I${own}`)
-    } else {
-      precompiled ??= precompile()
-      first.push('-include', await precompiled)
     }
     const near = `-iquote${join(root, dirname(file))}`
     await run('g++', [...first, near, ...flags, '-x', 'c++', '-c', `${own}/kernel.cu`, '-o', `${own}/kernel.o`])

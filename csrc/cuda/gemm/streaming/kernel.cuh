@@ -108,15 +108,14 @@ class Slab {
     }
     __syncwarp();
     unsigned before = 0;
+    const unsigned last = last_ - first_;
     if (threadIdx.x % kWarp == 0) {
       __threadfence();
-      before = atomicAdd(ticket_, 1u);
+      before = atomicInc(ticket_, last);  // which after the last is 0 again, for the next product
       __threadfence();
     }
     __syncwarp();
-    if (__shfl_sync(kAllLanes, before, 0) != static_cast<unsigned>(last_ - first_)) return false;
-    if (threadIdx.x % kWarp == 0) *ticket_ = 0;  // for the next product
-    return true;
+    return __shfl_sync(kAllLanes, before, 0) == last;
   }
 
   // The sums of all parts, in the order of k, of some tokens.
