@@ -5,8 +5,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { binding } from '../dist/binding.js'
 import { presets } from '../dist/index.js'
-import { device, empty, onCpu, simt } from './device.ts'
-import { cublasLt } from './simt/kernels.ts'
+import { device, empty, emulatedCublasLt, onCpu, simt } from './device.ts'
 
 const bench = (name: string) => import(/* @vite-ignore */ join(import.meta.dirname, '../bench', name))
 const { entries } = await bench('shapes.mjs')
@@ -42,7 +41,7 @@ interface Row {
 }
 
 test.skipIf(!simt && (onCpu || !binding.gpus()!.cublasLt))('every product by both providers', async () => {
-  if (simt) binding.useCublasLt(cublasLt!)
+  if (simt) binding.useCublasLt(emulatedCublasLt!)
   const rows: Row[] = []
   const timing = { cacheBytes: 0, seconds: 0.001 }
   await compare(rows, config, { device, T: 32, only: /out_proj/, timing })

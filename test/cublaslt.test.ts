@@ -6,13 +6,12 @@ import { promisify } from 'node:util'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { DType } from '../binding.js'
 import { binding } from '../dist/binding.js'
-import { device, empty, onCpu, simt, tensor } from './device.ts'
+import { device, empty, emulatedCublasLt, onCpu, simt, tensor } from './device.ts'
 import { cases } from './ops/cases.ts'
 import { check } from './ops/run.ts'
 import { Random } from './ops/spec.ts'
-import { cublasLt } from './simt/kernels.ts'
 
-if (simt) binding.useCublasLt(cublasLt!)
+if (simt) binding.useCublasLt(emulatedCublasLt!)
 const found = onCpu ? null : binding.gpus()!.cublasLt
 const usable = found !== null
 const statusOf = 'SIMT_CUBLASLT_STATUS' // what the stand-in's products come to
@@ -213,7 +212,7 @@ describe.skipIf(onCpu)('settings', () => {
     expect(said).toMatch(
       /NEMOTRON_H_GEMM is 'cublaslt': cuBLASLt is not found: libcublasLt.so.13: .*libcublasLt.so.12: /,
     )
-    expect(await load({ NEMOTRON_H_GEMM: 'cublaslt', NEMOTRON_H_CUBLASLT: cublasLt! })).toBe('')
+    expect(await load({ NEMOTRON_H_GEMM: 'cublaslt', NEMOTRON_H_CUBLASLT: emulatedCublasLt! })).toBe('')
   })
 })
 

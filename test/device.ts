@@ -1,5 +1,6 @@
 // Where tests run: on NEMOTRON_H_TEST_DEVICE, or on the CPU. Everything here is for any device; a test that belongs to one
 // asks which it is.
+import { dirname, join, resolve } from 'node:path'
 import { afterEach } from 'vitest'
 import type { Binding } from '../binding.js'
 import { binding } from '../dist/binding.js'
@@ -24,6 +25,9 @@ export const onCpu = device === 'cpu'
 export const missing = `${onCpu ? 'cuda' : device.split(':')[0]}:99`
 /** Present where the device is emulated, thousands of times slower than any other. */
 export const simt = onCpu ? undefined : (binding as Binding & { simt?: Simt }).simt
+
+/** The emulator's cuBLASLt (simt/cublaslt.cc), built beside its addon. */
+export const emulatedCublasLt = simt && join(dirname(resolve(process.env.NEMOTRON_H_ADDON!)), 'libcublasLt.so')
 
 const simds = (['portable', 'avx2', 'avx512'] as const).filter((name) => onCpu && binding.useSimd(name))
 const allThreads = binding.buildInfo().threads

@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { dirname, join, resolve } from 'node:path'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { binding } from '../../dist/binding.js'
@@ -22,10 +22,6 @@ export interface Emulator {
 }
 
 export const emulator = (binding as { simt?: Emulator }).simt
-
-const { NEMOTRON_H_ADDON } = process.env
-/** The emulator's cuBLASLt (cublaslt.cc), built beside the addon. */
-export const cublasLt = NEMOTRON_H_ADDON && join(dirname(resolve(NEMOTRON_H_ADDON)), 'libcublasLt.so')
 
 export const root = fileURLToPath(new URL('../..', import.meta.url))
 const folder = join(root, 'build/simt-kernels')

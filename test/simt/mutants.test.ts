@@ -8,12 +8,12 @@ import { basename, join } from 'node:path'
 import { afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { Act } from '../../binding.js'
 import { binding } from '../../dist/binding.js'
-import { device } from '../device.ts'
+import { device, emulatedCublasLt } from '../device.ts'
 import { cases } from '../ops/cases.ts'
 import { refused } from '../ops/refused.ts'
 import { check, checkPlaces, checkRefused } from '../ops/run.ts'
 import { Random } from '../ops/spec.ts'
-import { compile, cublasLt, emulator, type Library, root } from './kernels.ts'
+import { compile, emulator, type Library, root } from './kernels.ts'
 import type { Mutant } from './mutant.ts'
 
 const seeds = [0, 1, 2, 3, 4, 5]
@@ -114,7 +114,7 @@ mutants.forEach(([name, list], i) => {
     list.forEach((mutant, j) => {
       test(mutant.title, { timeout: 300_000 }, async () => {
         const library = await libraries[i]![j]!
-        if (mutant.gemm === 'cublaslt') binding.useCublasLt(cublasLt!)
+        if (mutant.gemm === 'cublaslt') binding.useCublasLt(emulatedCublasLt!)
         if (mutant.gemm) binding.useGemm(mutant.gemm)
         if (mutant.op) emulator!.useKernels(library.path, library.symbols)
         let caught = ''
