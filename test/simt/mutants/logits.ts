@@ -137,7 +137,7 @@ export const mutants: Mutant[] = [
     replace: 'const int64_t s',
     op: 'countTokens',
     refuses: ['an id past the vocabulary'],
-    caught: /history is written/,
+    caught: /history is written|nobody has written/,
   },
   {
     ...source,
@@ -146,7 +146,7 @@ export const mutants: Mutant[] = [
     replace: 'auto& token',
     op: 'biasLogits',
     refuses: ['an id past the vocabulary'],
-    caught: /logits is written/,
+    caught: /logits is written|nobody has written/,
   },
   {
     ...source,
