@@ -4,6 +4,7 @@ export type DType = 'f32' | 'bf16' | 'f16' | 'e4m3' | 'e5m2' | 'i32' | 'u8'
 /** What activations are: one choice for a whole call. */
 export type Act = 'f32' | 'bf16'
 export type Fp8 = 'e4m3' | 'e5m2'
+export type State = 'f32' | 'f16'
 export type Real = 'f32' | 'bf16' | 'f16' | 'e4m3' | 'e5m2'
 
 /** What read() resolves with: floats of every width as Float32Array. */
@@ -133,10 +134,10 @@ export interface Binding extends Ops {
   /** Forces an instruction set; false where the processor or the build lacks it. */
   useSimd(name: BuildInfo['simd']): boolean
   /**
-   * What multiplies on GPUs, of the ops that have not begun: the kernels here, or cuBLASLt where it was measured to be
-   * faster (as at the start); always the kernels here; of them those for every GPU; or cuBLASLt where it can.
+   * What GPUs run, of the ops that have not begun: the kernels here, or cuBLASLt for products that it was measured to be
+   * faster at (as at the start); always the kernels here; of them those for every GPU; or cuBLASLt where it can.
    */
-  useGemm(provider: 'measured' | 'own' | 'portable' | 'cublaslt'): void
+  useKernels(kernels: 'measured' | 'own' | 'portable' | 'cublaslt'): void
   /** Takes the cuBLASLt of that path instead of the system's; throws what is wrong with it. */
   useCublasLt(path: string): void
   buildInfo(): BuildInfo
@@ -359,20 +360,41 @@ export interface Ops {
 
   /**
    * Mamba-2 over whole sequences, in chunks: d = clamp(softplus(dt + dt_bias), dt_min, dt_max); state = exp(d A)
-   * state + d x B^T; y = state C + D x. Head h uses group h / (H/G).
+   * state + d x B^T; y = (state C + D x) * silu(z). Head h uses group h / (H/G). A row (t, slot) of `saves`: what
+   * the state is before token t, where a chunk or the sequence ends, also goes to that slot. With `segment`, a
+   * multiple of `chunk`, parts of that many positions may be scanned at once, for few heads; 0: none.
    *
-   * view x[T,H,P] view dt[T,H] A[H] view B[T,G,N] view C[T,G,N] D[H] dtBias[H] offsets[S+1] past[S] slots[S] mut
-   * state[Slots,H,P,N] -> y[T,H,P]
+   * view x[T,H,P] view dt[T,H] A[H] view B[T,G,N] view C[T,G,N] D[H] dtBias[H] view z?[T,H,P] offsets[S+1] past[S]
+   * slots[S] mut state[Slots,H,P,N] saves?[E,2] -> y[T,H,P]
    */
-  ssmScan<A extends Act>(x: Tensor<A>, dt: Tensor<NoInfer<A>>, A: Tensor<'f32'>, B: Tensor<NoInfer<A>>, C: Tensor<NoInfer<A>>, D: Tensor<'f32'>, dtBias: Tensor<'f32'>, dtMin: number, dtMax: number, chunk: number, offsets: Tensor<'i32'>, past: Tensor<'i32'>, slots: Tensor<'i32'>, state: Tensor<'f32'>, y?: Tensor<NoInfer<A>>): Tensor<A>
+  ssmScan<A extends Act>(x: Tensor<A>, dt: Tensor<NoInfer<A>>, A: Tensor<'f32'>, B: Tensor<NoInfer<A>>, C: Tensor<NoInfer<A>>, D: Tensor<'f32'>, dtBias: Tensor<'f32'>, dtMin: number, dtMax: number, z: Tensor<NoInfer<A>> | undefined, chunk: number, segment: number, offsets: Tensor<'i32'>, past: Tensor<'i32'>, slots: Tensor<'i32'>, state: Tensor<State>, saves?: Tensor<'i32'>, y?: Tensor<NoInfer<A>>): Tensor<A>
 
   /**
-   * ssm_scan of one token for every sequence, as the plain recurrence.
+   * ssm_scan of one token for every sequence, as the plain recurrence. A state of f16 is rounded up or down at
+   * random, by how near it is (Philox 4x32-7), from the seed, the position and the place in the state alone.
    *
-   * view x[S,H,P] view dt[S,H] A[H] view B[S,G,N] view C[S,G,N] D[H] dtBias[H] past[S] slots[S] mut
+   * view x[S,H,P] view dt[S,H] A[H] view B[S,G,N] view C[S,G,N] D[H] dtBias[H] view z?[S,H,P] past[S] slots[S] mut
    * state[Slots,H,P,N] -> y[S,H,P]
    */
-  ssmStep<A extends Act>(x: Tensor<A>, dt: Tensor<NoInfer<A>>, A: Tensor<'f32'>, B: Tensor<NoInfer<A>>, C: Tensor<NoInfer<A>>, D: Tensor<'f32'>, dtBias: Tensor<'f32'>, dtMin: number, dtMax: number, past: Tensor<'i32'>, slots: Tensor<'i32'>, state: Tensor<'f32'>, y?: Tensor<NoInfer<A>>): Tensor<A>
+  ssmStep<A extends Act>(x: Tensor<A>, dt: Tensor<NoInfer<A>>, A: Tensor<'f32'>, B: Tensor<NoInfer<A>>, C: Tensor<NoInfer<A>>, D: Tensor<'f32'>, dtBias: Tensor<'f32'>, dtMin: number, dtMax: number, z: Tensor<NoInfer<A>> | undefined, past: Tensor<'i32'>, slots: Tensor<'i32'>, state: Tensor<State>, seed: number, y?: Tensor<NoInfer<A>>): Tensor<A>
+
+  /**
+   * All of a Mamba-2 layer between its projections, of one token for every sequence: causal_conv1d_step of x,
+   * whose columns then are x [S,H,P], B and C [S,groups,N]; ssm_step of these; gated_rms_norm. Only y and states
+   * are rounded.
+   *
+   * view x[S,C] view z[S,I] view dt[S,H] convWeight[W,C] convBias?[C] A[H] D[H] dtBias[H] normWeight[I] past[S]
+   * slots[S] mut convState[Slots,W-1,C] mut state[Slots,H,P,N] -> y[S,I]
+   */
+  mamba2Step<A extends Act>(x: Tensor<A>, z: Tensor<NoInfer<A>>, dt: Tensor<NoInfer<A>>, convWeight: Tensor<'f32'>, convBias: Tensor<'f32'> | undefined, A: Tensor<'f32'>, D: Tensor<'f32'>, dtBias: Tensor<'f32'>, dtMin: number, dtMax: number, normWeight: Tensor<'f32'>, groups: number, eps: number, past: Tensor<'i32'>, slots: Tensor<'i32'>, convState: Tensor<NoInfer<A>>, state: Tensor<State>, seed: number, y?: Tensor<NoInfer<A>>): Tensor<A>
+
+  /**
+   * quantize(mamba2_step(x)), bit for bit; scales as of rms_norm_quantize.
+   *
+   * view x[S,C] view z[S,I] view dt[S,H] convWeight[W,C] convBias?[C] A[H] D[H] dtBias[H] normWeight[I] past[S]
+   * slots[S] mut convState[Slots,W-1,C] mut state[Slots,H,P,N] -> y[S,I] scale[scales]
+   */
+  mamba2StepQuantize<A extends Act, To extends Fp8>(x: Tensor<A>, z: Tensor<NoInfer<A>>, dt: Tensor<NoInfer<A>>, convWeight: Tensor<'f32'>, convBias: Tensor<'f32'> | undefined, A: Tensor<'f32'>, D: Tensor<'f32'>, dtBias: Tensor<'f32'>, dtMin: number, dtMax: number, normWeight: Tensor<'f32'>, groups: number, eps: number, past: Tensor<'i32'>, slots: Tensor<'i32'>, convState: Tensor<NoInfer<A>>, state: Tensor<State>, seed: number, scales: number, to: To, y?: Tensor<NoInfer<To>>, scale?: Tensor<'f32'>): [Tensor<To>, Tensor<'f32'>]
 
   /**
    * Rotates the pairs (i, i + P/2) of every head by position * inv_freq[i], in place.

@@ -27,13 +27,13 @@ export async function compare(rows, config, { device, T, only = /./, timing }) {
     try {
       const seconds = timer(entry, { device, ...timing })
       for (const provider of ['own', 'cublaslt', 'own', 'cublaslt']) {
-        binding.useGemm(provider)
+        binding.useKernels(provider)
         row[provider] = Math.min(row[provider], await seconds())
       }
     } catch (error) {
       row.error = error.message
     } finally {
-      binding.useGemm('measured')
+      binding.useKernels('measured')
     }
     dispose()
     deviceOf(device).releaseCached()

@@ -32,13 +32,20 @@ inline void check_groups(int64_t groups, int64_t D) {
          "a divisor of D=" + std::to_string(D));
 }
 
-// x [T,H,P] and B [T,G,N] of a Mamba-2 layer, and the range of its step.
+// The range of the step of a Mamba-2 layer; and besides, its x [T,H,P] and B [T,G,N].
+inline void check_step_sizes(float dt_min, float dt_max) {
+  expect(dt_min <= dt_max, "dtMin is " + std::to_string(dt_min), "at most dtMax=" + std::to_string(dt_max));
+}
 inline void check_ssm(const Tensor& x, const Tensor& B, float dt_min, float dt_max) {
   const int64_t H = x.size(1), G = B.size(1);
   expect(G == 0 ? H == 0 : H % G == 0, "G is " + std::to_string(G), "a divisor of H=" + std::to_string(H));
-  expect(dt_min <= dt_max, "dtMin is " + std::to_string(dt_min), "at most dtMax=" + std::to_string(dt_max));
+  check_step_sizes(dt_min, dt_max);
 }
-inline void check_chunk(int64_t chunk) { expect(chunk >= 1, "chunk is " + std::to_string(chunk), "at least 1"); }
+inline void check_chunk(int64_t chunk, int64_t segment) {
+  expect(chunk >= 1, "chunk is " + std::to_string(chunk), "at least 1");
+  expect(segment >= 0 && segment % chunk == 0, "segment is " + std::to_string(segment),
+         "0 or a multiple of chunk=" + std::to_string(chunk));
+}
 
 // x [T,H,P] is rotated in pairs.
 inline void check_rotation(const Tensor& x) {
@@ -58,6 +65,17 @@ inline void check_count(int64_t count, int64_t V) {
 }
 inline void check_vocabulary(int64_t S, int64_t V) {
   expect(S == 0 || V > 0, "logits is [" + std::to_string(S) + ",0]", "at least one token a row");
+}
+
+// x [S,C], z [S,I] and state [Slots,H,P,N] of a Mamba-2 layer whose heads are in `groups`.
+inline void check_mamba2_step(const Tensor& x, const Tensor& z, const Tensor& state, int64_t groups, float dt_min,
+                              float dt_max) {
+  const int64_t C = x.size(1), I = z.size(1), H = state.size(1), P = state.size(2), N = state.size(3);
+  const auto text = [](int64_t n) { return std::to_string(n); };
+  expect(groups >= 1 && groups <= H && H % groups == 0, "groups is " + text(groups), "a divisor of H=" + text(H));
+  expect(I == H * P, "z has rows of " + text(I), "H P = " + text(H * P));
+  expect(C == I + 2 * groups * N, "x has rows of " + text(C), "H P + 2 groups N = " + text(I + 2 * groups * N));
+  check_step_sizes(dt_min, dt_max);
 }
 
 }  // namespace nemotron_h

@@ -14,7 +14,7 @@
 //   name: dtype(class)     an element type of that class; results may be of it: `-> y: name[T,D]`
 //   dtypes                 f32 bf16 f16 e4m3 e5m2 i32 u8, or a class:
 //                          act = f32 | bf16, one choice for the whole call; fp8 = e4m3 | e5m2;
-//                          real = any of the five float types
+//                          real = any of the five float types; state = f32 | f16
 //   dims                   a symbol, a literal, SYMBOL+literal, SYMBOL-literal, or SYMBOL/literal, which
 //                          rounds up; a symbol may be the name of an int parameter
 #pragma once
@@ -39,7 +39,7 @@ struct DTypeClass {
   constexpr bool has(DType t) const { return members >> static_cast<int>(t) & 1; }
   constexpr bool single() const { return (members & (members - 1)) == 0; }
 };
-inline constexpr DTypeClass kClasses[] = {{"act", 0b0000011},  {"fp8", 0b0011000},  {"real", 0b0011111},
+inline constexpr DTypeClass kClasses[] = {{"act", 0b0000011},  {"fp8", 0b0011000},  {"real", 0b0011111}, {"state", 0b0000101},
                                           {"f32", 0b0000001},  {"bf16", 0b0000010}, {"f16", 0b0000100},
                                           {"e4m3", 0b0001000}, {"e5m2", 0b0010000}, {"i32", 0b0100000},
                                           {"u8", 0b1000000}};
@@ -72,7 +72,7 @@ struct Param {
 };
 
 struct Signature {
-  static constexpr int kMax = 20;
+  static constexpr int kMax = 24;
   int count = 0;
   std::array<Param, kMax> params{};
   int symbol_count = 0;

@@ -3,7 +3,7 @@
  *
  * - NEMOTRON_H_THREADS: threads inside a CPU op (the number of cores)
  * - NEMOTRON_H_SIMD: portable, avx2 or avx512 (the best the processor has)
- * - NEMOTRON_H_GEMM: what multiplies on GPUs: measured (by default), own, portable or cublaslt
+ * - NEMOTRON_H_KERNELS: which kernels GPUs run: measured (by default), own, portable or cublaslt
  * - NEMOTRON_H_CUBLASLT: the path of the cuBLASLt to use (the system's)
  * - NEMOTRON_H_ADDON: the path of another build of the addon, as the tests of the GPU emulator have one
  */
@@ -38,9 +38,9 @@ function explain(error: Error): string {
 
 export const binding: Binding = loadAddon()
 
-type Gemm = Parameters<Binding['useGemm']>[0]
+type Kernels = Parameters<Binding['useKernels']>[0]
 
-const { NEMOTRON_H_THREADS, NEMOTRON_H_SIMD, NEMOTRON_H_GEMM, NEMOTRON_H_CUBLASLT } = process.env
+const { NEMOTRON_H_THREADS, NEMOTRON_H_SIMD, NEMOTRON_H_KERNELS, NEMOTRON_H_CUBLASLT } = process.env
 if (NEMOTRON_H_THREADS !== undefined)
   setThreads(Number(NEMOTRON_H_THREADS || Number.NaN), 'NEMOTRON_H_THREADS', NEMOTRON_H_THREADS)
 if (NEMOTRON_H_SIMD !== undefined && !binding.useSimd(NEMOTRON_H_SIMD as BuildInfo['simd'])) {
@@ -51,8 +51,8 @@ if (NEMOTRON_H_SIMD !== undefined && !binding.useSimd(NEMOTRON_H_SIMD as BuildIn
 if (NEMOTRON_H_CUBLASLT !== undefined) {
   setting('NEMOTRON_H_CUBLASLT', NEMOTRON_H_CUBLASLT, () => binding.useCublasLt(NEMOTRON_H_CUBLASLT))
 }
-if (NEMOTRON_H_GEMM !== undefined) {
-  setting('NEMOTRON_H_GEMM', NEMOTRON_H_GEMM, () => binding.useGemm(NEMOTRON_H_GEMM as Gemm))
+if (NEMOTRON_H_KERNELS !== undefined) {
+  setting('NEMOTRON_H_KERNELS', NEMOTRON_H_KERNELS, () => binding.useKernels(NEMOTRON_H_KERNELS as Kernels))
 }
 
 function setting(name: string, value: string, apply: () => void) {

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 const root = fileURLToPath(new URL('..', import.meta.url))
 const addon = createRequire(import.meta.url)('node-gyp-build')(root)
 
-const classes = { act: 'Act', fp8: 'Fp8', real: 'Real' }
+const classes = { act: 'Act', fp8: 'Fp8', real: 'Real', state: 'State' }
 const typeOf = (name) => classes[name] ?? `'${name}'`
 
 const tensorType = (p) => `Tensor<${p.dtypeFrom ? 'To' : p.dtype === 'act' ? 'A' : typeOf(p.dtype)}>`
@@ -63,6 +63,7 @@ export type DType = 'f32' | 'bf16' | 'f16' | 'e4m3' | 'e5m2' | 'i32' | 'u8'
 /** What activations are: one choice for a whole call. */
 export type Act = 'f32' | 'bf16'
 export type Fp8 = 'e4m3' | 'e5m2'
+export type State = 'f32' | 'f16'
 export type Real = 'f32' | 'bf16' | 'f16' | 'e4m3' | 'e5m2'
 
 /** What read() resolves with: floats of every width as Float32Array. */
@@ -192,10 +193,10 @@ export interface Binding extends Ops {
   /** Forces an instruction set; false where the processor or the build lacks it. */
   useSimd(name: BuildInfo['simd']): boolean
   /**
-   * What multiplies on GPUs, of the ops that have not begun: the kernels here, or cuBLASLt where it was measured to be
-   * faster (as at the start); always the kernels here; of them those for every GPU; or cuBLASLt where it can.
+   * What GPUs run, of the ops that have not begun: the kernels here, or cuBLASLt for products that it was measured to be
+   * faster at (as at the start); always the kernels here; of them those for every GPU; or cuBLASLt where it can.
    */
-  useGemm(provider: 'measured' | 'own' | 'portable' | 'cublaslt'): void
+  useKernels(kernels: 'measured' | 'own' | 'portable' | 'cublaslt'): void
   /** Takes the cuBLASLt of that path instead of the system's; throws what is wrong with it. */
   useCublasLt(path: string): void
   buildInfo(): BuildInfo

@@ -33,7 +33,7 @@ const same = {
 } as const
 
 beforeEach(() => {
-  if (usable) binding.useGemm('cublaslt')
+  if (usable) binding.useKernels('cublaslt')
 })
 
 describe.skipIf(!usable)(`cuBLASLt: ${found ?? 'not found'}`, () => {
@@ -174,7 +174,7 @@ describe.skipIf(!usable)(`cuBLASLt: ${found ?? 'not found'}`, () => {
     test.each(Object.entries(theirs))('theirs: %s', async (_, product) => {
       await expect(product().read()).rejects.toThrow(/^\w+: cublasLtMatmul: CUBLAS_STATUS_EXECUTION_FAILED$/)
       for (const gemm of ['own', 'portable', 'measured'] as const) {
-        binding.useGemm(gemm)
+        binding.useKernels(gemm)
         expect(new Set(await product().read()), gemm).toEqual(new Set([0]))
       }
     })
@@ -203,16 +203,16 @@ describe.skipIf(onCpu)('settings', () => {
   })
 
   test('what does not multiply', async () => {
-    expect(await load({ NEMOTRON_H_GEMM: 'fast' })).toMatch("'fast', expected measured, own, portable or cublaslt")
-    expect(() => binding.useGemm('' as 'own')).toThrow(TypeError)
+    expect(await load({ NEMOTRON_H_KERNELS: 'fast' })).toMatch("'fast', expected measured, own, portable or cublaslt")
+    expect(() => binding.useKernels('' as 'own')).toThrow(TypeError)
   })
 
   test.skipIf(!simt)('cuBLASLt is asked for and not there', async () => {
-    const said = await load({ NEMOTRON_H_GEMM: 'cublaslt' })
+    const said = await load({ NEMOTRON_H_KERNELS: 'cublaslt' })
     expect(said).toMatch(
-      /NEMOTRON_H_GEMM is 'cublaslt': cuBLASLt is not found: libcublasLt.so.13: .*libcublasLt.so.12: /,
+      /NEMOTRON_H_KERNELS is 'cublaslt': cuBLASLt is not found: libcublasLt.so.13: .*libcublasLt.so.12: /,
     )
-    expect(await load({ NEMOTRON_H_GEMM: 'cublaslt', NEMOTRON_H_CUBLASLT: emulatedCublasLt! })).toBe('')
+    expect(await load({ NEMOTRON_H_KERNELS: 'cublaslt', NEMOTRON_H_CUBLASLT: emulatedCublasLt! })).toBe('')
   })
 })
 

@@ -39,18 +39,18 @@ export const implementations: Way[] = onCpu
   ? simds.map((name) => ({ name, use: () => void binding.useSimd(name) }))
   : [{ name: device, use: () => simt?.seed(seeds[0]!) }]
 
-/** The kernels of matrix products, each of which may round differently: a GPU's best, and those for every GPU. */
-export const gemms: Way[] = onCpu
+/** The kernels of an op that has several, each of which may round differently: a GPU's best, and those for every GPU. */
+export const kernels: Way[] = onCpu
   ? implementations
   : (['own', 'portable'] as const).map((name) => ({
       name,
       use() {
         simt?.seed(seeds[0]!)
-        binding.useGemm(name)
+        binding.useKernels(name)
       },
     }))
 afterEach(() => {
-  if (!onCpu) binding.useGemm('measured')
+  if (!onCpu) binding.useKernels('measured')
 })
 
 /** Ways that give the same bits as the first; what none of them does is left as it was. */

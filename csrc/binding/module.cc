@@ -13,7 +13,7 @@
 #include "cpu/simd/simd.h"
 #include "cuda/devices.h"
 #include "cuda/gemm/cublaslt/library.h"
-#include "cuda/gemm/provider.h"
+#include "cuda/kernels.h"
 #include "ops.h"
 
 namespace nemotron_h::binding {
@@ -146,19 +146,19 @@ Napi::Value use_simd(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), cpu::use_simd(info[0].As<Napi::String>().Utf8Value().c_str()));
 }
 
-// Settings of GPUs (gemm/provider.h, gemm/cublaslt/library.h): without CUDA they change nothing.
-void use_gemm(const Napi::CallbackInfo& info) {
-  using cuda::gemm::Gemm;
-  static const std::map<std::string_view, Gemm> names = {{"measured", Gemm::measured}, {"own", Gemm::own},
-                                                         {"portable", Gemm::portable}, {"cublaslt", Gemm::cublaslt}};
+// Settings of GPUs (cuda/kernels.h, gemm/cublaslt/library.h): without CUDA they change nothing.
+void use_kernels(const Napi::CallbackInfo& info) {
+  using cuda::Kernels;
+  static const std::map<std::string_view, Kernels> names = {
+      {"measured", Kernels::measured}, {"own", Kernels::own}, {"portable", Kernels::portable}, {"cublaslt", Kernels::cublaslt}};
   const std::string name = info[0].IsString() ? info[0].As<Napi::String>().Utf8Value() : "";
   const auto found = names.find(name);
   if (found == names.end())
-    throw Napi::TypeError::New(info.Env(), "useGemm: provider is " + describe(info[0]) +
+    throw Napi::TypeError::New(info.Env(), "useKernels: kernels is " + describe(info[0]) +
                                                ", expected measured, own, portable or cublaslt");
   if constexpr (cuda::kBuilt) {
-    if (found->second == Gemm::cublaslt) cuda::gemm::cublaslt::needed();
-    cuda::gemm::use(found->second);
+    if (found->second == Kernels::cublaslt) cuda::gemm::cublaslt::needed();
+    cuda::use(found->second);
   }
 }
 
@@ -217,7 +217,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("releaseCached", Napi::Function::New<release_cached>(env, "releaseCached"));
   exports.Set("setThreads", Napi::Function::New<set_threads>(env, "setThreads"));
   exports.Set("useSimd", Napi::Function::New<use_simd>(env, "useSimd"));
-  exports.Set("useGemm", Napi::Function::New<use_gemm>(env, "useGemm"));
+  exports.Set("useKernels", Napi::Function::New<use_kernels>(env, "useKernels"));
   exports.Set("useCublasLt", Napi::Function::New<use_cublaslt>(env, "useCublasLt"));
   exports.Set("buildInfo", Napi::Function::New<build_info>(env, "buildInfo"));
   exports.Set("gpus", Napi::Function::New<gpus>(env, "gpus"));

@@ -3,30 +3,18 @@
 // A row's draw is one number of its own stream (Philox has no state, so nothing depends on what ran before),
 // held against cumulative weights in f64 in a fixed order: by falling probability under top-k or top-p, else
 // by id, which needs no sorting.
-#include <array>
-
 #include "cpu/logits.h"
 #include "ops.h"
+#include "random.h"
 
 namespace nemotron_h::cpu {
 namespace {
 
-// Philox 4x32-10 (Salmon et al. 2011).
-std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
-  for (int round = 0; round < 10; ++round) {
-    const uint64_t a = uint64_t{0xD2511F53} * counter[0], b = uint64_t{0xCD9E8D57} * counter[2];
-    counter = {static_cast<uint32_t>(b >> 32) ^ counter[1] ^ key[0], static_cast<uint32_t>(b),
-               static_cast<uint32_t>(a >> 32) ^ counter[3] ^ key[1], static_cast<uint32_t>(a)};
-    key = {key[0] + 0x9E3779B9, key[1] + 0xBB67AE85};
-  }
-  return counter;
-}
-
 // In [0, 1): the upper 53 bits of the stream's first two words.
 double uniform(const int32_t* seed, int32_t step) {
-  const auto words = philox({static_cast<uint32_t>(step), 0, 0, 0},
-                            {static_cast<uint32_t>(seed[0]), static_cast<uint32_t>(seed[1])});
-  return static_cast<double>((uint64_t{words[0]} << 32 | words[1]) >> 11) * 0x1p-53;
+  const RandomWords words = philox<10>({static_cast<uint32_t>(step), 0, 0, 0}, static_cast<uint32_t>(seed[0]),
+                                       static_cast<uint32_t>(seed[1]));
+  return static_cast<double>((uint64_t{words.v[0]} << 32 | words.v[1]) >> 11) * 0x1p-53;
 }
 
 // The i < n at which the cumulative weight passes the share `uniform` of all of it; weight 0 is never drawn.

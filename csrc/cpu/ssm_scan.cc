@@ -4,7 +4,10 @@
 //   chunk_cumsum   a_j = sum of d A up to token j of the chunk
 //   chunk_state    what the chunk's tokens leave in the state: sum over j of exp(a_last - a_j) d_j x_j B_j^T
 //   state_passing  state = exp(a_last) state + that
-//   chunk_scan     y_i = exp(a_i) state C_i + sum over j <= i of exp(a_i - a_j) (C_i . B_j) d_j x_j + D x_i
+//   chunk_scan     y_i = exp(a_i) state C_i + sum over j <= i of exp(a_i - a_j) (C_i . B_j) d_j x_j + D x_i,
+//                  times silu(z_i)
+#include <cstring>
+
 #include "cpu/ssm.h"
 #include "ops.h"
 
@@ -84,10 +87,10 @@ void state_passing(const Chunk& chunk, double a_last, const float* chunk_state, 
 
 // Both sums as one product: [exp(a_i) C_i | exp(a_i - a_j) C_i . B_j] with rows [state | dx^T], in `right`.
 void chunk_scan(const Chunk& chunk, const double* a, const Group& group, const float* right, const float* x,
-                float D, int64_t h, const Tensor& y) {
+                float D, const Tensor& z, int64_t h, const Tensor& y) {
   const auto [begin, Q, P, N] = chunk;
   const int64_t ld = chunk.ld();
-  const Scratch left(kRows * ld), out(kRows * P);
+  const Scratch left(kRows * ld), out(kRows * P), gate(P);
   for (int64_t first = 0, end; first < Q; first = end) {
     end = chunk.block_end(first);
     for (int64_t i = first; i < end; ++i) {
@@ -102,24 +105,70 @@ void chunk_scan(const Chunk& chunk, const double* a, const Group& group, const f
     for (int64_t i = first; i < end; ++i) {
       float* row = out + (i - first) * P;
       simd().axpy(D, x + i * P, row, P);
+      if (z) {
+        simd().silu(load(z, begin + i, h * P, P, gate), gate, P);
+        for (int64_t p = 0; p < P; ++p) row[p] *= gate[p];
+      }
       store(y, begin + i, h * P, P, row);
     }
   }
 }
 
+// `n` elements of a slot from `first` on. f16 saturates.
+void store_state(const Tensor& state, int64_t slot, int64_t first, int64_t n, const float* values) {
+  if (state.dtype == DType::f32) return store(state, slot, first, n, values);
+  const Scratch held(n);
+  for (int64_t i = 0; i < n; ++i) {
+    const float v = values[i];
+    held[i] = v > 65504 ? 65504 : v < -65504 ? -65504 : v;
+  }
+  store(state, slot, first, n, held);
+}
+
+// By token, the slot that the state before it goes to, or -1: the rows (t, slot) of `saves`, checked.
+std::vector<int64_t> slots_before(const Tensor& saves, const std::vector<Sequence>& batch, int64_t tokens,
+                                  int64_t pool, int64_t chunk_size) {
+  std::vector<int64_t> slot_before(tokens + 1, -1);
+  if (!saves) return slot_before;
+  std::vector<bool> ends(tokens + 1), named(pool);
+  for (const Sequence& s : batch) {
+    named[s.slot] = true;
+    for (int64_t n = 1; n <= s.length(); ++n)
+      ends[s.begin + n] = n == s.length() || (s.past + n) % chunk_size == 0;
+  }
+  for (int64_t e = 0, before = 0; e < saves.size(0); ++e) {
+    const int64_t t = saves.row<int32_t>(e)[0], slot = saves.row<int32_t>(e)[1];
+    const auto found = [&](int column, int64_t value) {
+      return "saves[" + std::to_string(e) + "," + std::to_string(column) + "] is " + std::to_string(value);
+    };
+    expect(1 <= t && t <= tokens, found(0, t), "1 to " + std::to_string(tokens));
+    expect(t > before, found(0, t), "more than " + std::to_string(before));
+    expect(ends[t], found(0, t), "the end of a sequence or of a chunk of " + std::to_string(chunk_size));
+    expect(0 <= slot && slot < pool, found(1, slot), "0 to " + std::to_string(pool - 1));
+    expect(!named[slot], found(1, slot), "a slot that neither slots nor another row names");
+    named[slot] = true;
+    slot_before[before = t] = slot;
+  }
+  return slot_before;
+}
+
 }  // namespace
 
 // Chunks end where positions are multiples of `chunk_size`: a sequence cut there computes alike. The state of
-// an empty sequence stays, or becomes zero where it has no past.
+// an empty sequence stays, or becomes zero where it has no past. Inside a call states are f32.
 void ssm_scan(const Tensor& x, const Tensor& dt, const Tensor& A, const Tensor& B, const Tensor& C,
-              const Tensor& D, const Tensor& dt_bias, float dt_min, float dt_max, int64_t chunk_size,
-              const Tensor& offsets, const Tensor& past, const Tensor& slots, const Tensor& state,
-              const Tensor& y) {
+              const Tensor& D, const Tensor& dt_bias, float dt_min, float dt_max, const Tensor& z,
+              int64_t chunk_size, int64_t segment, const Tensor& offsets, const Tensor& past,
+              const Tensor& slots, const Tensor& state, const Tensor& saves, const Tensor& y) {
   check_ssm(x, B, dt_min, dt_max);
-  check_chunk(chunk_size);
-  const int64_t H = x.size(1), P = x.size(2), G = B.size(1), N = B.size(2);
+  check_chunk(chunk_size, segment);
+  const int64_t T = x.size(0), H = x.size(1), P = x.size(2), G = B.size(1), N = B.size(2);
+  const int64_t pool = state.size(0);
+  const auto batch = sequences(offsets, past, T, slots, pool);
+  const auto slot_before = slots_before(saves, batch, T, pool, chunk_size);
+  const Scratch states(H * P * N);
 
-  const auto scan = [&](const Chunk& chunk, int64_t slot) {
+  const auto scan = [&](const Chunk& chunk, const Sequence& s) {
     const int64_t Q = chunk.Q, group_size = 2 * Q * N + Q * Q;
     const Scratch shared(G * group_size);
     const auto group = [&](int64_t g) {
@@ -142,19 +191,26 @@ void ssm_scan(const Tensor& x, const Tensor& dt, const Tensor& A, const Tensor& 
           for (int64_t p = 0; p < P; ++p) dx[p * chunk.ld() + j] = d[j] * row[p];
         }
         const Group of_head = group(h / (H / G));
+        const int64_t first = h * P * N, after = chunk.begin + Q;
+        float* const own = states + first;
+        if (chunk.begin == s.begin && s.past == 0) std::fill_n(own, P * N, 0.f);
+        else if (chunk.begin == s.begin) read(state, s.slot, first, P * N, own);
         chunk_state(chunk, a, dx, of_head, from_chunk);
-        state_passing(chunk, a[Q - 1], from_chunk, state.row<float>(slot) + h * P * N, right);
-        chunk_scan(chunk, a, of_head, right, x_rows, D.as<float>()[h], h, y);
+        state_passing(chunk, a[Q - 1], from_chunk, own, right);
+        chunk_scan(chunk, a, of_head, right, x_rows, D.as<float>()[h], z, h, y);
+        if (after == s.end) store_state(state, s.slot, first, P * N, own);
+        if (slot_before[after] >= 0) store_state(state, slot_before[after], first, P * N, own);
       }
     });
   };
 
-  for (const Sequence& s : sequences(offsets, past, x.size(0), slots, state.size(0))) {
-    if (s.past == 0) std::fill_n(state.row<float>(s.slot), H * P * N, 0.f);
+  for (const Sequence& s : batch) {
+    if (s.length() == 0 && s.past == 0)
+      std::memset(state.row_address(s.slot), 0, H * P * N * size_of(state.dtype));
     for (int64_t begin = s.begin, end; begin < s.end; begin = end) {
       const int64_t position = s.past + begin - s.begin;
       end = std::min(s.end, begin + chunk_size - position % chunk_size);
-      scan({begin, end - begin, P, N}, s.slot);
+      scan({begin, end - begin, P, N}, s);
     }
   }
 }

@@ -82,6 +82,36 @@ __global__ void __launch_bounds__(kThreads)
   if (twice < sequences && threadIdx.x == 0) faults.report(Rule::slot_twice, Name::none, slots[twice], 0, twice);
 }
 
+// Each row after the ones before it: what is wrong first is told of the first that is.
+__global__ void __launch_bounds__(kThreads)
+    saves_kernel(const int32_t* saves, int rows, const int32_t* offsets, const int32_t* past, int sequences,
+                 int64_t tokens, const int32_t* slots, int64_t pool, int64_t chunk, Faults faults) {
+  if (faults.pending()) return;
+  const auto broken = [&](int e) {
+    const int32_t t = saves[2 * e], slot = saves[2 * e + 1];
+    if (t < 1 || t > tokens) return Rule::from_1;
+    if (e > 0 && t <= saves[2 * e - 2]) return Rule::more;
+    const int s = find_sequence(offsets, sequences, t - 1);
+    const int64_t position = past[s] + static_cast<int64_t>(t - offsets[s]);
+    if (t != offsets[s + 1] && position % chunk != 0) return Rule::chunk_end;
+    if (slot < 0 || slot >= pool) return Rule::index;
+    for (int other = 0; other < sequences; ++other)
+      if (slots[other] == slot) return Rule::slot_free;
+    for (int other = 0; other < e; ++other)
+      if (saves[2 * other + 1] == slot) return Rule::slot_free;
+    return Rule::none;
+  };
+  const int e = first<struct Save>(rows, [&](int i) { return broken(i) != Rule::none; });
+  if (e == rows || threadIdx.x != 0) return;
+  const Rule rule = broken(e);
+  const int column = rule == Rule::index || rule == Rule::slot_free;
+  const int64_t limit = rule == Rule::from_1      ? tokens
+                        : rule == Rule::more      ? saves[2 * e - 2]
+                        : rule == Rule::chunk_end ? chunk
+                                                  : pool - 1;
+  faults.report(rule, Name::saves, saves[2 * e + column], limit, e, column);
+}
+
 }  // namespace
 
 void check_indices(Name name, const Tensor& values, int64_t limit) {
@@ -107,6 +137,13 @@ void check_sequences(const Tensor& offsets, const Tensor& past, int64_t tokens) 
 void check_sequences(const Tensor& offsets, const Tensor& past, int64_t tokens, const Tensor& slots, int64_t pool) {
   launch(sequences_kernel, {.block = kThreads}, offsets.as<int32_t>(), past.as<int32_t>(),
          static_cast<int>(past.size(0)), tokens, slots.as<int32_t>(), pool, faults());
+}
+
+void check_saves(const Tensor& saves, const Tensor& offsets, const Tensor& past, int64_t tokens, const Tensor& slots,
+                 int64_t pool, int64_t chunk) {
+  launch(saves_kernel, {.grid = saves.size(0) > 0, .block = kThreads}, saves.as<int32_t>(),
+         static_cast<int>(saves.size(0)), offsets.as<int32_t>(), past.as<int32_t>(), static_cast<int>(past.size(0)),
+         tokens, slots.as<int32_t>(), pool, chunk, faults());
 }
 
 }  // namespace nemotron_h::cuda

@@ -13,6 +13,10 @@ void check_indices(Name name, const Tensor& values, int64_t limit);
 // Offsets rise from 0 to `tokens`, past >= 0; with slots: each lies in the pool and is named once.
 void check_sequences(const Tensor& offsets, const Tensor& past, int64_t tokens);
 void check_sequences(const Tensor& offsets, const Tensor& past, int64_t tokens, const Tensor& slots, int64_t pool);
+// After these, with slots: the rows (t, slot) of `saves` rise by t, which is the end of a sequence or of a chunk of it
+// (where the position is a multiple of `chunk`), and each slot lies in the pool and is no other's.
+void check_saves(const Tensor& saves, const Tensor& offsets, const Tensor& past, int64_t tokens, const Tensor& slots,
+                 int64_t pool, int64_t chunk);
 // Offsets rise from 0 to `total`, the number of `counted`.
 void check_offsets(const Tensor& offsets, int64_t total, Name counted);
 // Offsets rise from 0 to `tokens`, and no sequence is empty.

@@ -12,6 +12,7 @@ const char* text_of(Name name) {
     case Name::tokens: return "tokens";
     case Name::past: return "past";
     case Name::slots: return "slots";
+    case Name::saves: return "saves";
     case Name::pages: return "pages";
     case Name::temperature: return "temperature";
     case Name::top_k: return "topK";
@@ -42,6 +43,14 @@ std::string describe(const Report& r) {
   switch (r.rule) {
     case Rule::none: break;
     case Rule::index: at(text_of(r.name)) << r.value << ", expected 0 to " << r.limit; break;
+    case Rule::from_1: at(text_of(r.name)) << r.value << ", expected 1 to " << r.limit; break;
+    case Rule::more: at(text_of(r.name)) << r.value << ", expected more than " << r.limit; break;
+    case Rule::chunk_end:
+      at(text_of(r.name)) << r.value << ", expected the end of a sequence or of a chunk of " << r.limit;
+      break;
+    case Rule::slot_free:
+      at(text_of(r.name)) << r.value << ", expected a slot that neither slots nor another row names";
+      break;
     case Rule::first_offset: text << "offsets[0] is " << r.value << ", expected 0"; break;
     case Rule::last_offset:
       at("offsets") << r.value << ", expected " << r.limit << ", the number of " << text_of(r.name);

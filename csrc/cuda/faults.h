@@ -10,6 +10,10 @@ namespace nemotron_h::cuda {
 enum class Rule : int {
   none,
   index,         // name[i] or name[i,j] is value, expected 0 to limit
+  from_1,        // name[i,j] is value, expected 1 to limit
+  more,          // name[i,j] is value, expected more than limit
+  chunk_end,     // name[i,j] is value, expected the end of a sequence or of a chunk of limit
+  slot_free,     // name[i,j] is value, expected a slot that neither slots nor another row names
   first_offset,  // offsets[0] is value, expected 0
   last_offset,   // offsets[i] is value, expected limit, the number of name
   rising,        // offsets[i] is value, expected at least limit
@@ -28,7 +32,7 @@ enum class Rule : int {
 
 // An argument, or what offsets count; not its text, as a kernel's strings lie on the device.
 enum class Name : int {
-  none, ids, tokens, past, slots, pages, temperature, top_k, top_p, min_p, repetition, frequency, presence
+  none, ids, tokens, past, slots, saves, pages, temperature, top_k, top_p, min_p, repetition, frequency, presence
 };
 
 struct Report {

@@ -47,6 +47,12 @@ __device__ inline void narrow_pair(float a, float b, bf16& to_a, bf16& to_b) {
   const __nv_bfloat162 pair = __floats2bfloat162_rn(a, b);
   to_a = {__bfloat16_as_ushort(pair.x)}, to_b = {__bfloat16_as_ushort(pair.y)};
 }
+__device__ inline uint32_t bf16_pair(float low, float high) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  uint32_t bits;
+  memcpy(&bits, &pair, sizeof bits);
+  return bits;
+}
 template <class T>
 __device__ void narrow_pair(float a, float b, T& to_a, T& to_b, __nv_fp8_interpretation_t format) {
   const __nv_fp8x2_storage_t pair = __nv_cvt_float2_to_fp8x2({a, b}, __NV_SATFINITE, format);

@@ -10,6 +10,7 @@
 #include "cuda/gemm/hopper/hopper.h"
 #include "cuda/gemm/product.h"
 #include "cuda/gemm/provider.h"
+#include "cuda/kernels.h"
 #include "cuda/gemm/streaming/config.h"
 #include "cuda/gemm/streaming/streaming.h"
 #include "cuda/gemm/tensor_cores.cuh"
@@ -44,7 +45,7 @@ bool is_copied(const Tensor& t) {
 }
 
 void multiply(const Product& p) {
-  if (gemm::portable_only()) return portable(p);
+  if (kernels() == Kernels::portable) return portable(p);
   std::optional<gemm::Dense> of_a, of_b;
   const Tensor& a = is_copied(p.a) ? of_a.emplace(p.a) : p.a;
   const Tensor& b = is_copied(p.b) ? of_b.emplace(p.b) : p.b;

@@ -8,24 +8,18 @@
 #include "checks.h"
 #include "cuda/logits.cuh"
 #include "ops.h"
+#include "random.h"
 
 namespace nemotron_h::cuda {
 namespace {
 
 constexpr int kChunks = 1024;
 
-// In [0, 2^53): the upper bits of the first two words of Philox 4x32-10 (Salmon et al. 2011) at
-// (step, 0, 0, 0).
-__device__ uint64_t philox(uint32_t key0, uint32_t key1, uint32_t step) {
-  uint32_t c0 = step, c1 = 0, c2 = 0, c3 = 0;
-#pragma unroll
-  for (int round = 0; round < 10; ++round) {
-    const uint64_t a = uint64_t{0xD2511F53} * c0, b = uint64_t{0xCD9E8D57} * c2;
-    c0 = static_cast<uint32_t>(b >> 32) ^ c1 ^ key0, c1 = static_cast<uint32_t>(b);
-    c2 = static_cast<uint32_t>(a >> 32) ^ c3 ^ key1, c3 = static_cast<uint32_t>(a);
-    key0 += 0x9E3779B9, key1 += 0xBB67AE85;
-  }
-  return (uint64_t{c0} << 32 | c1) >> 11;
+// In [0, 2^53): the upper bits of the first two words of Philox 4x32-10 at (step, 0, 0, 0).
+__device__ uint64_t draw_number(const int32_t* seed, int32_t step) {
+  const RandomWords words = philox<10>({static_cast<uint32_t>(step), 0, 0, 0}, static_cast<uint32_t>(seed[0]),
+                                       static_cast<uint32_t>(seed[1]));
+  return (uint64_t{words.v[0]} << 32 | words.v[1]) >> 11;
 }
 
 // The share `number` / 2^53 of `mass`, rounded down; below `mass`.
@@ -130,7 +124,7 @@ __global__ void __launch_bounds__(kRowThreads)
 
   int64_t drawn = id_of(likeliest);
   if (temperature != 0 && weights.largest != -INFINITY) {
-    const uint64_t number = philox(seed[2 * s], seed[2 * s + 1], step[s]);
+    const uint64_t number = draw_number(seed + 2 * s, step[s]);
     const int64_t k = top_k == 0 ? V : min(int64_t{top_k}, V);
     if (k == V && top_p == 1) drawn = draw_by_id(row, weights, min_p, number);
     else drawn = draw_by_rank(row, weights, k, top_p, min_p, -largest(-maximum), number);

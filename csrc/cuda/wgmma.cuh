@@ -64,11 +64,13 @@ template <int kLeft, int kCount> PTX void wgmma_wait_group([[maybe_unused]] floa
 #define SUMS_8(i) SUMS_4(i), SUMS_4(i + 4)
 #define SUMS_16(i) SUMS_8(i), SUMS_8(i + 8)
 #define SUMS_32(i) SUMS_16(i), SUMS_16(i + 16)
+#define SUMS_40(i) SUMS_32(i), SUMS_8(i + 32)
 #define SUMS_64(i) SUMS_32(i), SUMS_32(i + 32)
 #define SUMS_128(i) SUMS_64(i), SUMS_64(i + 64)
 #define NAMES_8 "%0, %1, %2, %3, %4, %5, %6, %7"
 #define NAMES_16 TEN("") ", %10, %11, %12, %13, %14, %15"
 #define NAMES_32 TEN("") ", " TEN("1") ", " TEN("2") ", %30, %31"
+#define NAMES_40 TEN("") ", " TEN("1") ", " TEN("2") ", " TEN("3")
 #define NAMES_60 TEN("") ", " TEN("1") ", " TEN("2") ", " TEN("3") ", " TEN("4") ", " TEN("5")
 #define NAMES_64 NAMES_60 ", %60, %61, %62, %63"
 #define NAMES_128                                                                                            \
@@ -108,6 +110,7 @@ template <int kLeft, int kCount> PTX void wgmma_wait_group([[maybe_unused]] floa
 WGMMA_OF(16, 8, 8, 9, 10, 11, 12, 13, 14)
 WGMMA_OF(32, 16, 16, 17, 18, 19, 20, 21, 22)
 WGMMA_OF(64, 32, 32, 33, 34, 35, 36, 37, 38)
+WGMMA_OF(80, 40, 40, 41, 42, 43, 44, 45, 46)
 WGMMA_OF(128, 64, 64, 65, 66, 67, 68, 69, 70)
 WGMMA_OF(256, 128, 128, 129, 130, 131, 132, 133, 134)
 
@@ -116,11 +119,13 @@ WGMMA_OF(256, 128, 128, 129, 130, 131, 132, 133, 134)
 #undef NAMES_128
 #undef NAMES_64
 #undef NAMES_60
+#undef NAMES_40
 #undef NAMES_32
 #undef NAMES_16
 #undef NAMES_8
 #undef SUMS_128
 #undef SUMS_64
+#undef SUMS_40
 #undef SUMS_32
 #undef SUMS_16
 #undef SUMS_8

@@ -66,8 +66,8 @@ export class Mamba2 implements Mixer {
     const sequence = [u.reshape([T, H, P]), dt, this.A, B.reshape([T, G, N]), C.reshape([T, G, N])] as const
     const step = [this.D, this.dtBias, ...timeStepLimit] as const
     const y = decode
-      ? ops.ssmStep(...sequence, ...step, past, slots, state.ssm)
-      : ops.ssmScan(...sequence, ...step, chunkSize, offsets, past, slots, state.ssm)
+      ? ops.ssmStep(...sequence, ...step, undefined, past, slots, state.ssm, 0)
+      : ops.ssmScan(...sequence, ...step, undefined, chunkSize, 0, offsets, past, slots, state.ssm, undefined)
 
     this.outProj.add(residual, this.norm.forward(y.reshape([T, inner]), z), decode)
   }

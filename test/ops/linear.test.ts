@@ -4,7 +4,7 @@
 import { beforeEach, describe, expect, test } from 'vitest'
 import type { Real, Tensor } from '../../binding.js'
 import { binding } from '../../dist/binding.js'
-import { device, empty, gemms, onCpu, simt, tensor } from '../device.ts'
+import { device, empty, kernels, onCpu, simt, tensor } from '../device.ts'
 import { Random } from './spec.ts'
 
 const floats = (random: Random, ...shape: number[]) => Float32Array.from(random.normal(shape).data)
@@ -24,7 +24,7 @@ const parts = [
 ] as const
 
 const decoding = onCpu ? [false] : [false, true]
-const ways = gemms.flatMap(({ name, use }) =>
+const ways = kernels.flatMap(({ name, use }) =>
   decoding.map((decode) => ({ name: decode ? `${name}, decode` : name, use, decode })),
 )
 

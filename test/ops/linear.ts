@@ -1,7 +1,7 @@
 // Matrix products. A sum of K products in f32, in any order, misses by at most K roundings of the sum of their
 // magnitudes; every scale and the bias add one. Sums of whole numbers do not miss while they are below 2^24.
 import fc from 'fast-check'
-import { gemms, onCpu, type Way } from '../device.ts'
+import { kernels, onCpu, type Way } from '../device.ts'
 import { large } from './large.ts'
 import {
   type Arithmetic,
@@ -518,7 +518,7 @@ const specs = {
 const ways = (inputs: Inputs): Way[] => {
   const [x, weight] = [inputs.x ?? inputs.a, inputs.weight ?? inputs.b] as [Nd, Nd]
   const large = x.shape[0]! * weight.data.length > 2e6
-  return inputs.decode || inputs.fast || large ? gemms.slice(0, 1) : gemms
+  return inputs.decode || inputs.fast || large ? kernels.slice(0, 1) : kernels
 }
 
 export const linearSpecs = Object.fromEntries(

@@ -1,5 +1,7 @@
 // The ops of Mamba-2 (Dao and Gu 2024, arXiv 2405.21060): the convolution as its sum, the scan as the recurrence.
 import fc from 'fast-check'
+import { implementations, kernels } from '../device.ts'
+import { kSiluTail, silu, siluRoundings } from './norms.ts'
 import {
   type Arithmetic,
   type Expected,
@@ -7,6 +9,7 @@ import {
   type Inputs,
   type Nd,
   nd,
+  offsets,
   type Random,
   type Sizes,
   type Spec,
@@ -16,9 +19,7 @@ import {
 } from './spec.ts'
 
 /** What f32 loses where results are near its smallest numbers; a GPU's silu loses the most. */
-const tiny = 2 ** -118
-
-const silu = (v: number) => v / (1 + Math.exp(-v))
+export const tiny = 2 ** -118
 
 interface Sequence {
   begin: number
@@ -28,30 +29,41 @@ interface Sequence {
 }
 
 /** The packed sequences; without offsets, one token each. */
-function sequences(inputs: Inputs): Sequence[] {
+export function sequences(inputs: Inputs): Sequence[] {
   const [past, slots] = [tensorOf(inputs, 'past').data, tensorOf(inputs, 'slots').data]
   const bounds = inputs.offsets ? tensorOf(inputs, 'offsets').data : past.map((_, s) => s)
   return Array.from(past, (p, s) => ({ begin: bounds[s]!, end: bounds[s + 1] ?? s + 1, past: p, slot: slots[s]! }))
 }
 
-/**
- * S sequences of T tokens together in a pool of S + 2 slots, some with a past. What no sequence may read, the
- * slots of those without one and the slots that are not named, holds NaN.
- */
-function batch({ T, S }: { T: number; S: number }, random: Random, state: Nd) {
+/** Of each sequence of a batch, the tokens that it has and those that came before. */
+type Lengths = [tokens: number, past: number][]
+
+/** S sequences of T tokens together, of which every second one has a past. */
+function cut({ T, S }: { T: number; S: number }, random: Random): Lengths {
   const cuts = Array.from({ length: S - 1 }, () => random.integer(0, T)).sort((a, b) => a - b)
-  const past = nd([S], () => (random.next() < 0.5 ? 0 : random.integer(1, 200)))
-  const slots = random.distinct(S, S + 2)
-  const row = state.data.length / (S + 2)
-  const live = new Set(Array.from(slots.data).filter((_, s) => past.data[s]! > 0))
-  for (let slot = 0; slot < S + 2; slot++)
-    if (!live.has(slot)) state.data.fill(Number.NaN, slot * row, (slot + 1) * row)
-  return { offsets: S > 0 ? vector([0, ...cuts, T]) : vector([0]), past, slots, state }
+  return Array.from({ length: S }, (_, s) => [
+    (cuts[s] ?? T) - (cuts[s - 1] ?? 0),
+    random.next() < 0.5 ? 0 : random.integer(1, 200),
+  ])
+}
+
+/**
+ * Sequences with slots of the pool `state`. What none of them may read, the slots of those without a past and the slots
+ * that are not named, holds NaN.
+ */
+export function batch(state: Nd, lengths: Lengths, random: Random) {
+  const [S, pool] = [lengths.length, state.shape[0]!]
+  const slots = random.distinct(S, pool)
+  const row = state.data.length / pool
+  const live = new Set(Array.from(slots.data).filter((_, s) => lengths[s]![1] > 0))
+  for (let slot = 0; slot < pool; slot++) if (!live.has(slot)) state.data.fill(Number.NaN, slot * row, (slot + 1) * row)
+  const past = vector(lengths.map(([, past]) => past))
+  return { offsets: offsets(lengths.map(([tokens]) => tokens)), past, slots, state }
 }
 
 // ---- convolution
 
-function convolution(inputs: Inputs): Record<string, Expected> {
+export function convolution(inputs: Inputs): Record<string, Expected> {
   const [x, weight, state] = [tensorOf(inputs, 'x'), tensorOf(inputs, 'weight'), tensorOf(inputs, 'state')]
   const bias = inputs.bias as Nd | undefined
   const [W, D] = weight.shape as [number, number]
@@ -87,7 +99,7 @@ function makeConvolution({ T = 0, S = 0, D = 0, W = 0 }: Sizes, random: Random):
     x: random.normal([T, D]),
     weight: random.normal([W, D]),
     bias: random.normal([D]),
-    ...batch({ T, S }, random, random.normal([S + 2, W - 1, D])),
+    ...batch(random.normal([S + 2, W - 1, D]), cut({ T, S }, random), random),
   }
 }
 
@@ -152,15 +164,16 @@ const causalConv1dStep: Spec = {
 // ---- state space
 
 /**
- * state = exp(d A) state + d x B^T; y = state C + D x, token by token.
+ * state = exp(d A) state + d x B^T; y = (state C + D x) * silu(z), token by token; before those tokens that `saves`
+ * names the state also goes to slots of its own.
  *
  * Beside the state go its size, the same recurrence of absolute values, and its error from what comes before
  * the sums: d, which both scales a term and decays all earlier ones, and the rounding of d A. The sums add to
  * that: over the chunk, twice over the state size, C B^T and C state; and over the chunks, which each scale and add.
  * So do operands: d x, decayed, on its way to the state; then the state, or else the decayed products of B and C, on
- * the way to y.
+ * the way to y. A state that does not fit in f16 is the nearest that does.
  */
-function recurrence(inputs: Inputs, { operands, sums }: Arithmetic): Record<string, Expected> {
+export function recurrence(inputs: Inputs, { operands, sums }: Arithmetic): Record<string, Expected> {
   const [x, dt, B, C, state] = ['x', 'dt', 'B', 'C', 'state'].map((name) => tensorOf(inputs, name)) as [
     Nd,
     Nd,
@@ -177,21 +190,32 @@ function recurrence(inputs: Inputs, { operands, sums }: Arithmetic): Record<stri
   const [, G, N] = B.shape as [number, number, number]
   const [low, high] = [Math.fround(inputs.dtMin as number), Math.fround(inputs.dtMax as number)]
   const chunk = (inputs.chunk as number | undefined) ?? 1
+  const z = inputs.z as Nd | undefined
+  const saves = inputs.saves as Nd | undefined
+  const slotBefore = new Map(
+    Array.from({ length: saves?.shape[0] ?? 0 }, (_, e) => [saves!.data[2 * e]!, saves!.data[2 * e + 1]!]),
+  )
+  const largest = inputs['state.dtype'] === 'f16' ? 65504 : Number.POSITIVE_INFINITY
   const y = nd(x.shape, () => 0)
   const yError = new Float64Array(y.data.length)
   const after = nd(state.shape, (i) => state.data[i]!)
   const stateError = new Float64Array(after.data.length)
 
+  const inState = (tokens: number) =>
+    Math.min(chunk, tokens) * sums + (6 * Math.ceil(tokens / chunk + 1) + 20) * u + operands
   for (const { begin, end, past, slot } of sequences(inputs)) {
-    const length = end - begin
-    const inState = Math.min(chunk, length) * sums + (6 * Math.ceil(length / chunk + 1) + 20) * u + operands
-    const inY = inState + 2 * N * sums + operands
+    const inY = inState(end - begin) + 2 * N * sums + operands
     for (let h = 0; h < H; h++) {
       const first = (slot * H + h) * P * N
-      const values = after.data.subarray(first, first + P * N)
-      if (past === 0) values.fill(0)
+      const values = past > 0 ? state.data.slice(first, first + P * N) : new Float64Array(P * N)
       const sizes = values.map(Math.abs)
       const errors = new Float64Array(P * N)
+      const leave = (slot: number, tokens: number) => {
+        for (let i = 0, at = (slot * H + h) * P * N; i < P * N; i++, at++) {
+          after.data[at] = Math.min(Math.max(values[i]!, -largest), largest)
+          if (tokens > 0) stateError[at] = errors[i]! + inState(tokens) * sizes[i]! + tiny
+        }
+      }
       for (let t = begin; t < end; t++) {
         const v = dt.data[t * H + h]! + dtBias[h]!
         const d = Math.min(Math.max(v > 20 ? v : Math.log1p(Math.exp(v)), low), high)
@@ -212,19 +236,52 @@ function recurrence(inputs: Inputs, { operands, sums }: Arithmetic): Record<stri
             size += sizes[i]! * Math.abs(c)
             error += errors[i]! * Math.abs(c)
           }
-          y.data[at] = sum
-          yError[at] = error + inY * size + tiny
+          error += inY * size + tiny
+          const gate = z ? silu(z.data[at]!) : 1
+          const gateError = z ? (siluRoundings(z.data[at]!) + 1) * u * Math.abs(gate) + kSiluTail : 0
+          y.data[at] = sum * gate
+          yError[at] = error * Math.abs(gate) + (Math.abs(sum) + error) * gateError
         }
+        const saved = slotBefore.get(t + 1)
+        if (saved !== undefined) leave(saved, t + 1 - begin)
       }
-      if (end > begin) for (let i = 0; i < P * N; i++) stateError[first + i] = errors[i]! + inState * sizes[i]! + tiny
+      leave(slot, end - begin)
     }
   }
   return { y: { value: y, error: yError }, state: { value: after, error: stateError } }
 }
 
-/** `heads` of each of the G groups; chunk 0 for the step, which has none. */
-function makeScan({ T = 0, S = 0, G = 0, heads = 0, P = 0, N = 0, chunk = 0 }: Sizes, random: Random): Inputs {
+/**
+ * Up to `count` of the ends of chunks and of sequences, each with a slot of the pool that no sequence has, the last ones
+ * first.
+ */
+function makeSaves(
+  count: number,
+  chunk: number,
+  { offsets, past, slots, state }: ReturnType<typeof batch>,
+  random: Random,
+) {
+  const ends: number[] = []
+  past.data.forEach((past, s) => {
+    const [begin, end] = [offsets.data[s]!, offsets.data[s + 1]!]
+    for (let t = begin + 1; t <= end; t++) if (t === end || (past + t - begin) % chunk === 0) ends.push(t)
+  })
+  const chosen = random.distinct(Math.min(count, ends.length), ends.length).data.sort()
+  const free = Array.from({ length: state.shape[0]! }, (_, slot) => slot).filter((slot) => !slots.data.includes(slot))
+  return nd([chosen.length, 2], (i) => (i % 2 ? free.at(-(i + 1) / 2)! : ends[chosen[i / 2]!]!))
+}
+
+/**
+ * `heads` of each of the G groups; chunk 0 for the step, which has none. `saves`: how many at most; with `gate` there is
+ * z, with `half` the state is f16.
+ */
+function makeScan(
+  { T = 0, S = 0, G = 0, heads = 0, P = 0, N = 0, chunk = 0, segment = 0, gate = 0, half = 0, saves = 0 }: Sizes,
+  random: Random,
+  lengths = cut({ T, S }, random),
+): Inputs {
   const H = G * heads
+  const sequences = batch(random.normal([S + 2 + saves, H, P, N]), lengths, random)
   return {
     x: random.normal([T, H, P]),
     dt: random.normal([T, H]),
@@ -236,19 +293,31 @@ function makeScan({ T = 0, S = 0, G = 0, heads = 0, P = 0, N = 0, chunk = 0 }: S
     dtMin: 0,
     dtMax: Number.POSITIVE_INFINITY,
     chunk,
-    ...batch({ T, S }, random, random.normal([S + 2, H, P, N])),
+    segment,
+    ...sequences,
+    ...(gate && { z: random.normal([T, H, P], 3) }),
+    ...(half && { 'state.dtype': 'f16' }),
+    ...(saves && { saves: makeSaves(saves, chunk, sequences, random) }),
   }
 }
 
+/** The sequences of these lengths. */
+const packed =
+  (sizes: Sizes, lengths: Lengths) =>
+  (random: Random): Inputs => {
+    const T = lengths.reduce((sum, [tokens]) => sum + tokens, 0)
+    return makeScan({ ...sizes, T, S: lengths.length }, random, lengths)
+  }
+
 const makeStep = ({ S = 0, ...sizes }: Sizes, random: Random): Inputs => {
-  const { offsets: _, chunk: __, ...rest } = makeScan({ ...sizes, S, T: S }, random)
-  return rest
+  const { offsets: _, chunk: __, segment: ___, ...rest } = makeScan({ ...sizes, S, T: S }, random)
+  return { ...rest, seed: 0 }
 }
 
 const one = { T: 80, S: 1, G: 2, heads: 2, P: 6, N: 10, chunk: 32 }
 
 /** What the model may meet besides sizes, as changes of a scan or a step of T tokens and H heads. */
-const edges: Record<string, (T: number, H: number, random: Random) => Inputs> = {
+export const edges: Record<string, (T: number, H: number, random: Random) => Inputs> = {
   // |d A| up to 100 a step: softplus is its argument there.
   'strong decay': (T, H, random) => ({
     dt: random.uniform([T, H], 20, 25),
@@ -270,7 +339,7 @@ const edges: Record<string, (T: number, H: number, random: Random) => Inputs> = 
   'clamped steps': () => ({ dtMin: 0.05, dtMax: 0.3 }),
 }
 
-const special = (make: (random: Random) => Inputs) =>
+export const special = (make: (random: Random) => Inputs) =>
   Object.fromEntries(
     Object.entries(edges).map(([name, edge]) => [
       name,
@@ -282,28 +351,70 @@ const special = (make: (random: Random) => Inputs) =>
     ]),
   )
 
+const lost = ['x', 'dt', 'B', 'C', 'z'] as const
+
+/** A sequence of which all is lost, among others. */
+const loses = (lostOne: number, make: (random: Random) => Inputs) => (random: Random) => {
+  const inputs = make(random)
+  const { data } = tensorOf(inputs, 'offsets')
+  for (const { shape, data: rows } of lost.map((name) => tensorOf(inputs, name))) {
+    const row = rows.length / shape[0]!
+    rows.fill(Number.NaN, data[lostOne]! * row, data[lostOne + 1]! * row)
+  }
+  return inputs
+}
+
+/** A state of f16, made of x and B of these sizes. */
+const f16Of = (sizes: typeof one, ofX: number, ofB: number) => (random: Random) => {
+  const { T, G, heads, P, N } = sizes
+  const inputs = makeScan({ ...sizes, half: 1, saves: 2 }, random)
+  return { ...inputs, x: random.normal([T, G * heads, P], ofX), B: random.normal([T, G, N], ofB) }
+}
+
+/** Of the heads that Hopper has a kernel for: one, and chunks as long as that kernel's tiles. */
+const fused = { G: 1, heads: 1, P: 64, N: 64, chunk: 128, gate: 1, saves: 4 }
+const neighbours = packed(fused, [
+  [70, 0],
+  [140, 100],
+  [30, 128],
+])
+
 const ssmScan: Spec = {
   reference: recurrence,
   make: makeScan,
+  ways(inputs) {
+    const [P, N] = [tensorOf(inputs, 'x').shape[2]!, tensorOf(inputs, 'B').shape[2]!]
+    return [32, 64, 80].includes(P) && [64, 128, 256].includes(N) ? kernels : implementations
+  },
   sizes: {
-    'two sequences': { T: 9, S: 2, G: 2, heads: 3, P: 3, N: 5, chunk: 4 },
+    'two sequences': { T: 9, S: 2, G: 2, heads: 3, P: 3, N: 5, chunk: 4, gate: 1, saves: 3 },
     'one token': { T: 1, S: 1, G: 1, heads: 2, P: 4, N: 8, chunk: 16 },
-    'chunks of one': { T: 5, S: 1, G: 1, heads: 1, P: 4, N: 8, chunk: 1 },
+    'chunks of one': { T: 5, S: 1, G: 1, heads: 1, P: 4, N: 8, chunk: 1, saves: 5 },
     'one chunk of several blocks of rows': { ...one, T: 75, chunk: 1 << 30 },
     'many chunks': { ...one, T: 150, chunk: 16 },
-    'heads of the 8B and 56B': { T: 140, S: 2, G: 1, heads: 2, P: 64, N: 128, chunk: 128 },
-    'heads of the 9B and 12B': { T: 40, S: 1, G: 2, heads: 1, P: 80, N: 128, chunk: 32 },
+    'many saves': { ...one, T: 150, S: 4, chunk: 16, saves: 99 },
+    'one group of many heads': { T: 20, S: 2, G: 1, heads: 32, P: 3, N: 4, chunk: 8, gate: 1 },
+    'groups of one head': { T: 20, S: 2, G: 5, heads: 1, P: 7, N: 9, chunk: 16 },
+    'a gate, in packs': { ...one, P: 16, gate: 1 },
+    'a state of f16': { ...one, S: 3, chunk: 16, half: 1, saves: 4 },
+    'a state of f16, in packs': { ...one, S: 2, P: 8, N: 24, half: 1, saves: 2 },
+    'heads of the 8B and 56B': { T: 140, S: 2, G: 1, heads: 2, P: 64, N: 128, chunk: 128, gate: 1, saves: 2 },
+    'heads of the 9B and 12B': { T: 40, S: 1, G: 2, heads: 1, P: 80, N: 128, chunk: 32, gate: 1, half: 1, saves: 1 },
+    'heads of 64, a state of 256': { ...fused, T: 140, S: 2, N: 256 },
+    'heads of 32': { ...fused, T: 60, S: 2, heads: 3, P: 32, N: 128, half: 1 },
+    'heads of 64, chunks of two tiles': { ...fused, T: 300, S: 2, chunk: 256 },
+    'groups of several heads': { ...fused, T: 20, S: 2, G: 2, heads: 4, chunk: 16 },
     'a state of 256': { T: 40, S: 1, G: 1, heads: 1, P: 10, N: 256, chunk: 32 },
-    'chunks longer than a tile': { T: 330, S: 2, G: 1, heads: 1, P: 8, N: 16, chunk: 256 },
+    'chunks longer than a tile': { T: 330, S: 2, G: 1, heads: 1, P: 8, N: 16, chunk: 256, saves: 2 },
     'chunks of an odd number of blocks': { T: 250, S: 2, G: 1, heads: 2, P: 8, N: 16, chunk: 208 },
-    'heads and states wider than a tile': { T: 20, S: 1, G: 1, heads: 1, P: 136, N: 72, chunk: 16 },
-    'odd rows in packs': { T: 90, S: 3, G: 1, heads: 1, P: 24, N: 40, chunk: 64 },
-    'odd ones': { T: 70, S: 2, G: 1, heads: 1, P: 83, N: 67, chunk: 65 },
-    'many short sequences, some empty': { T: 6, S: 9, G: 2, heads: 1, P: 20, N: 64, chunk: 8 },
-    'no tokens': { T: 0, S: 2, G: 1, heads: 2, P: 4, N: 8, chunk: 16 },
+    'heads and states wider than a tile': { T: 20, S: 1, G: 1, heads: 1, P: 136, N: 72, chunk: 16, gate: 1, saves: 1 },
+    'odd rows in packs': { T: 90, S: 3, G: 1, heads: 1, P: 24, N: 40, chunk: 64, gate: 1 },
+    'odd ones': { T: 70, S: 2, G: 1, heads: 1, P: 83, N: 67, chunk: 65, gate: 1, saves: 2 },
+    'many short sequences, some empty': { T: 6, S: 9, G: 2, heads: 1, P: 20, N: 64, chunk: 8, saves: 9 },
+    'no tokens': { T: 0, S: 2, G: 1, heads: 2, P: 4, N: 8, chunk: 16, saves: 1 },
     'no sequences': { T: 0, S: 0, G: 1, heads: 2, P: 4, N: 8, chunk: 16 },
-    'no heads': { T: 3, S: 1, G: 0, heads: 0, P: 4, N: 8, chunk: 16 },
-    'no state': { T: 3, S: 1, G: 1, heads: 2, P: 4, N: 0, chunk: 16 },
+    'no heads': { T: 3, S: 1, G: 0, heads: 0, P: 4, N: 8, chunk: 16, saves: 1 },
+    'no state': { T: 3, S: 1, G: 1, heads: 2, P: 4, N: 0, chunk: 16, saves: 1 },
   },
   arbitrary: fc.record({
     T: fc.nat(100),
@@ -313,15 +424,49 @@ const ssmScan: Spec = {
     P: fc.integer({ min: 1, max: 20 }),
     N: fc.integer({ min: 1, max: 40 }),
     chunk: fc.integer({ min: 1, max: 80 }),
+    gate: fc.nat(1),
+    half: fc.nat(1),
+    saves: fc.nat(5),
   }),
-  special: special((random) => makeScan(one, random)),
+  special: {
+    ...special((random) => makeScan(one, random)),
+    'sequences that end about a chunk': packed(fused, [
+      [127, 0],
+      [0, 0],
+      [128, 0],
+      [0, 5],
+      [129, 0],
+    ]),
+    'chunks cut at both ends': packed(fused, [
+      [391, 70],
+      [20, 0],
+    ]),
+    'segments of a chunk': packed({ ...fused, segment: 128 }, [
+      [391, 70],
+      [0, 9],
+      [5, 0],
+      [128, 128],
+    ]),
+    'segments of two chunks': packed({ ...fused, segment: 256 }, [
+      [5, 0],
+      [391, 70],
+      [0, 0],
+      [130, 128],
+    ]),
+    'a sequence that is not a number, before others': loses(0, neighbours),
+    'a sequence that is not a number, between others': loses(1, neighbours),
+    'a sequence that is not a number, after others': loses(2, neighbours),
+    'a state beyond f16': f16Of(one, 1e3, 1e2),
+    'a state beyond f16, in packs': f16Of({ ...one, N: 16 }, 1e3, 1e2),
+    'a state of the smallest numbers of f16': f16Of(one, 1e-3, 1e-3),
+  },
 }
 
 const ssmStep: Spec = {
   reference: (inputs) => recurrence(inputs, f32Arithmetic),
   make: makeStep,
   sizes: {
-    'three sequences': { S: 3, G: 2, heads: 3, P: 3, N: 5 },
+    'three sequences': { S: 3, G: 2, heads: 3, P: 3, N: 5, gate: 1 },
     'heads of the 8B and 56B': { S: 2, G: 1, heads: 2, P: 64, N: 128 },
     'heads of the 9B and 12B': { S: 2, G: 2, heads: 1, P: 80, N: 128 },
     'a state of 256': { S: 1, G: 1, heads: 1, P: 10, N: 256 },
@@ -336,6 +481,7 @@ const ssmStep: Spec = {
     heads: fc.integer({ min: 1, max: 3 }),
     P: fc.integer({ min: 1, max: 20 }),
     N: fc.integer({ min: 1, max: 80 }),
+    gate: fc.nat(1),
   }),
   special: special((random) => makeStep({ S: 5, G: 2, heads: 2, P: 6, N: 10 }, random)),
 }

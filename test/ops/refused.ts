@@ -20,6 +20,12 @@ const token = { S: 300, shortest: 1, longest: 1, past: 0, H: 1, P: 4 }
 const slots = { T: 6, S: 3, D: 4, W: 4 }
 const steps = { S: 131, D: 8, W: 4 }
 
+// A sequence of 5 tokens, and one of 4 that 2 came before: chunks end before tokens 4 and 7.
+const saves = { T: 9, S: 2, G: 1, heads: 1, P: 8, N: 8, chunk: 4, saves: 3 }
+const sequences = { offsets: [0, 5, 9], past: [0, 2], slots: [0, 1] }
+const noEnd = 'expected the end of a sequence or of a chunk of 4'
+const named = 'expected a slot that neither slots nor another row names'
+
 // Of page tables: 32 warps take the sequences in turn, 32 lanes the pages of one.
 const append = { S: 2, shortest: 3, longest: 3, past: 0, G: 1, P: 4, pageSize: 4 } // a table of 2 pages, a pool of 4
 const attend = { ...append, heads: 2 }
@@ -127,6 +133,71 @@ export const refused: { [K in keyof Ops]?: Record<string, Refusal> } = {
       sizes: { T: 9, S: 2, G: 1, heads: 1, P: 8, N: 8, chunk: 4 },
       wrong: { offsets: [0, 1000, 9] },
       message: 'offsets[2] is 9, expected at least 1000',
+    },
+    'a slot named twice before a save': {
+      sizes: saves,
+      wrong: { ...sequences, slots: [1, 1], saves: [0, 2, 5, 3, 9, 4] },
+      message: 'slots names 1 twice, expected a slot for each sequence',
+    },
+    'a save before the first token': {
+      sizes: saves,
+      wrong: { ...sequences, saves: [0, 2, 5, 3, 9, 4] },
+      message: 'saves[0,0] is 0, expected 1 to 9',
+    },
+    'a save after the last token': {
+      sizes: saves,
+      wrong: { ...sequences, saves: [4, 2, 5, 3, 10, 4] },
+      message: 'saves[2,0] is 10, expected 1 to 9',
+    },
+    'saves that do not rise': {
+      sizes: saves,
+      wrong: { ...sequences, saves: [4, 2, 4, 3, 9, 4] },
+      message: 'saves[1,0] is 4, expected more than 4',
+    },
+    'saves that fall': {
+      sizes: saves,
+      wrong: { ...sequences, saves: [5, 2, 9, 3, 7, 4] },
+      message: 'saves[2,0] is 7, expected more than 9',
+    },
+    'a save inside a chunk': {
+      sizes: saves,
+      wrong: { ...sequences, saves: [4, 2, 6, 3, 9, 4] },
+      message: `saves[1,0] is 6, ${noEnd}`,
+    },
+    'a save where a chunk of the batch would end': {
+      sizes: saves,
+      wrong: { ...sequences, saves: [4, 2, 8, 3, 9, 4] },
+      message: `saves[1,0] is 8, ${noEnd}`,
+    },
+    'a save past the pool': {
+      sizes: saves,
+      wrong: { ...sequences, saves: [4, 2, 5, 7, 9, 4] },
+      message: 'saves[1,1] is 7, expected 0 to 6',
+    },
+    'a save before the pool': {
+      sizes: saves,
+      wrong: { ...sequences, saves: [4, 2, 7, 3, 9, -1] },
+      message: 'saves[2,1] is -1, expected 0 to 6',
+    },
+    "a save in a sequence's slot": {
+      sizes: saves,
+      wrong: { ...sequences, saves: [4, 1, 7, 3, 9, 4] },
+      message: `saves[0,1] is 1, ${named}`,
+    },
+    'two saves in one slot': {
+      sizes: saves,
+      wrong: { ...sequences, saves: [4, 2, 7, 3, 9, 2] },
+      message: `saves[2,1] is 2, ${named}`,
+    },
+    'a slot of a save before the token of the next': {
+      sizes: saves,
+      wrong: { ...sequences, saves: [4, 9, 3, 3, 11, 2] },
+      message: 'saves[0,1] is 9, expected 0 to 6',
+    },
+    'the first of several, of more saves than threads': {
+      sizes: { T: 300, S: 1, G: 1, heads: 1, P: 1, N: 1, chunk: 1, saves: 300 },
+      wrong: { saves: { 541: 999, 598: 0 } },
+      message: 'saves[270,1] is 999, expected 0 to 302',
     },
   },
   countTokens: {

@@ -20,8 +20,8 @@ export interface Mutant {
   refuses?: string[]
   /** The same, of tensors that begin or lie where there can be no packs (checkPlaces of test/ops/run.ts). */
   places?: true
-  /** What multiplies meanwhile, as binding.useGemm() takes it. */
-  gemm?: 'portable' | 'cublaslt'
+  /** What the GPU runs meanwhile, as binding.useKernels() takes it. */
+  kernels?: 'portable' | 'cublaslt'
   /** Or the check of test/simt/*.cu that must. */
   check?: string
   /** What the emulator or the comparison must say. */

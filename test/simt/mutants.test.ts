@@ -95,7 +95,7 @@ const compiler = new Compiler()
 afterEach(() => {
   emulator?.useKernels()
   emulator?.seed(0)
-  binding.useGemm('measured')
+  binding.useKernels('measured')
 })
 
 // Only of the tests that are selected.
@@ -114,8 +114,8 @@ mutants.forEach(([name, list], i) => {
     list.forEach((mutant, j) => {
       test(mutant.title, { timeout: 300_000 }, async () => {
         const library = await libraries[i]![j]!
-        if (mutant.gemm === 'cublaslt') binding.useCublasLt(emulatedCublasLt!)
-        if (mutant.gemm) binding.useGemm(mutant.gemm)
+        if (mutant.kernels === 'cublaslt') binding.useCublasLt(emulatedCublasLt!)
+        if (mutant.kernels) binding.useKernels(mutant.kernels)
         if (mutant.op) emulator!.useKernels(library.path, library.symbols)
         let caught = ''
         for (const seed of seeds) {

@@ -63,13 +63,6 @@ __device__ void with_bool(bool value, F f, A... arguments) {
   else f.template operator()<false>(arguments...);
 }
 
-__device__ inline uint32_t bf16_pair(float low, float high) {
-  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-  uint32_t bits;
-  memcpy(&bits, &pair, sizeof bits);
-  return bits;
-}
-
 // The same in the four lanes that share a row.
 template <class Op>
 __device__ float quad_reduce(float v, Op op) {

@@ -1,7 +1,8 @@
 #include "cuda/gemm/provider.h"
 
-#include <atomic>
 #include <iterator>
+
+#include "cuda/kernels.h"
 
 namespace nemotron_h::cuda::gemm {
 namespace {
@@ -22,18 +23,12 @@ constexpr bool all_count() {
 }
 static_assert(all_count(), "choices.def has a line of no size that is looked up, or of what serving multiplies");
 
-std::atomic<Gemm> setting = Gemm::measured;
-
 }  // namespace
 
-void use(Gemm gemm) { setting = gemm; }
-
 Provider provider(const ProductShape& shape) {
-  const Gemm now = setting;
-  if (now == Gemm::measured) return fastest(kCublasLtIsFaster, shape);
-  return now == Gemm::cublaslt ? Provider::cublaslt : Provider::own;
+  const Kernels now = kernels();
+  if (now == Kernels::measured) return fastest(kCublasLtIsFaster, shape);
+  return now == Kernels::cublaslt ? Provider::cublaslt : Provider::own;
 }
-
-bool portable_only() { return setting == Gemm::portable; }
 
 }  // namespace nemotron_h::cuda::gemm

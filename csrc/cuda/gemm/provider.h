@@ -48,15 +48,8 @@ constexpr Provider fastest(std::span<const ProductShape> cublaslt_is_faster, con
   return Provider::own;
 }
 
-// ---- the setting NEMOTRON_H_GEMM
-
-// measured, as at the start: what choices.def says. The others whatever the shape: cuBLASLt where it can, or never; and
-// of the kernels here only those for every GPU.
-enum class Gemm { measured, own, portable, cublaslt };
-void use(Gemm);
-
+// Under the setting of cuda/kernels.h.
 Provider provider(const ProductShape&);
-bool portable_only();
 
 namespace example {
 constexpr ProductShape kTable[] = {

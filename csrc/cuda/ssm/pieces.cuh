@@ -34,4 +34,15 @@ __device__ inline Piece find_piece(const int32_t* offsets, int sequences, int64_
   return {low, i - first_piece(offsets, low, length, spare)};
 }
 
+// Where the state before token t goes too, by the rows (t, slot) of `saves`, whose t rise: -1 if nowhere.
+__device__ inline int save_slot(const int32_t* saves, int rows, int64_t t) {
+  int low = 0, high = rows;  // the first row that is not before t lies between
+  while (low < high) {
+    const int middle = (low + high) / 2;
+    if (saves[2 * middle] < t) low = middle + 1;
+    else high = middle;
+  }
+  return low < rows && saves[2 * low] == t ? saves[2 * low + 1] : -1;
+}
+
 }  // namespace nemotron_h::cuda

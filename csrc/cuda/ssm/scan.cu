@@ -3,10 +3,14 @@
 //   chunk_cumsum   a_j = sum of d A up to token j of the chunk
 //   chunk_state    state = exp(a_last) state + sum over j of exp(a_last - a_j) d_j x_j B_j^T: what a chunk leaves, and
 //                  how it passes to the next, in one, as the sums stay in registers from chunk to chunk
-//   chunk_scan     y_i = exp(a_i) state C_i + sum over j <= i of exp(a_i - a_j) (C_i . B_j) d_j x_j + D x_i
+//   chunk_scan     y_i = exp(a_i) state C_i + sum over j <= i of exp(a_i - a_j) (C_i . B_j) d_j x_j + D x_i,
+//                  times silu(z_i)
 #include "checks.h"
 #include "cuda/batch.cuh"
+#include "cuda/kernels.h"
+#include "cuda/ssm/hopper/hopper.h"
 #include "cuda/ssm/pieces.cuh"
+#include "cuda/ssm/state_pool.cuh"
 #include "cuda/ssm/step_size.cuh"
 #include "cuda/ssm/tile.cuh"
 #include "ops.h"
@@ -40,19 +44,19 @@ struct Chunk {
 
 template <class T>
 struct Scan {
-  Rows<const T> x, dt, B, C;              // [T,H,P], [T,H], [T,G,N], [T,G,N]
-  const float *A, *D, *dt_bias;           // [H]
+  Rows<const T> x, dt, B, C, z;  // [T,H,P], [T,H], [T,G,N], [T,G,N], [T,H,P]; z.data is null where there is no gate
+  const float *A, *D, *dt_bias;  // [H]
   float dt_min, dt_max;
-  const int32_t *offsets, *past, *slots;  // [S+1], [S], [S]
-  float* state;                           // [Slots,H,P,N]
-  Rows<T> y;                              // [T,H,P]
-  Step* steps;                            // [H,T]
-  T* before;                              // [chunks,H,P,N]: the state at the beginning of each chunk
+  const int32_t *offsets, *past, *slots, *saves;  // [S+1], [S], [S], [E,2]
+  StatePool state;                                // [Slots,H,P,N]
+  Rows<T> y;                                      // [T,H,P]
+  Step* steps;                                    // [H,T]
+  T* before;                                      // [chunks,H,P,N]: the state at the beginning of each chunk
   int64_t tokens;
-  int S, H, P, G, N;
+  int S, H, P, G, N, E;
   int chunk;      // tokens
   int head_tile;  // columns of P in a block, a multiple of 16
-  bool x_packs, BC_packs, state_packs;  // rows of P of x and y, of N of the others: kPack elements move together
+  bool x_packs, BC_packs, state_packs;  // rows of P of x, z and y, of N of the others: kPack elements move together
   Faults faults;
 
   // The chunk of sequence s whose number is i, counted from the sequence's first.
@@ -70,6 +74,7 @@ struct Scan {
 
   __device__ const Step* steps_of(const Chunk& c, int h) const { return steps + h * tokens + c.begin; }
   __device__ T* before_of(int64_t i, int h) const { return before + (i * H + h) * P * N; }
+  __device__ int64_t of_slot(int slot, int h) const { return (slot * static_cast<int64_t>(H) + h) * P * N; }
   __device__ int64_t group(int h) const { return h / (H / G) * static_cast<int64_t>(N); }
 };
 
@@ -160,11 +165,14 @@ __global__ void __launch_bounds__(kThreads, 2) chunk_state_kernel(Scan<T> scan) 
           f(sums[i][half][e], sums[i][half][e + 1], (p0 + p) * N + n, p < width ? N - n : 0);
         }
   };
-  float* const state = scan.state + (scan.slots[s] * static_cast<int64_t>(scan.H) + h) * scan.P * N;
   const bool fresh = scan.past[s] == 0;
+  const int64_t own = scan.of_slot(scan.slots[s], h);
   each([&](float& a, float& b, int at, int left) {
-    load_pair(state + at, a, b, fresh ? 0 : left, scan.state_packs);
+    scan.state.load_pair(own + at, a, b, fresh ? 0 : left, scan.state_packs);
   });
+  const auto leave = [&](int64_t to) {
+    each([&](float a, float b, int at, int left) { scan.state.store_pair(to + at, a, b, left, scan.state_packs); });
+  };
 
   const int64_t first = first_piece(scan.offsets, s, scan.chunk, 2);
   for (int64_t i = 0, next = scan.offsets[s]; next < scan.offsets[s + 1]; ++i) {
@@ -191,8 +199,10 @@ __global__ void __launch_bounds__(kThreads, 2) chunk_state_kernel(Scan<T> scan) 
       for (int p = 0; p < kHead; p += 16)
         if (p < width) multiply(sums[p / 16], operand<true>(&smem.x[j][p], ld_x), B);
     }
+    const int save = save_slot(scan.saves, scan.E, next);
+    if (save >= 0) leave(scan.of_slot(save, h));
   }
-  each([&](float a, float b, int at, int left) { store_pair(state + at, a, b, left, scan.state_packs); });
+  leave(own);
 }
 
 template <class T>
@@ -293,38 +303,50 @@ __global__ void __launch_bounds__(kThreads, 3) chunk_scan_kernel(Scan<T> scan) {
         if (i >= end || q >= width) continue;
         const float(&d)[4] = sums[p / 16][half];
         const T* const x = &smem.x[i][q];
-        store_pair(scan.y[chunk.begin + i] + column + q, d[e] + scan.D[h] * widen(x[0]),
-                   d[e + 1] + scan.D[h] * widen(x[1]), width - q, scan.x_packs);
+        float v[2] = {d[e] + scan.D[h] * widen(x[0]), d[e + 1] + scan.D[h] * widen(x[1])};
+        if (scan.z.data) {
+          float z[2];
+          load_pair(scan.z[chunk.begin + i] + column + q, z[0], z[1], width - q, scan.x_packs);
+          v[0] *= silu(z[0]), v[1] *= silu(z[1]);
+        }
+        store_pair(scan.y[chunk.begin + i] + column + q, v[0], v[1], width - q, scan.x_packs);
       }
 }
 
 }  // namespace
 
 // Chunks end where positions are multiples of the chunk size: a sequence cut there computes alike. Those longer than a
-// tile are cut into the fewest equal parts that are not; all that changes with them is the order of the sums.
+// tile are cut into the fewest equal parts that are not; all that changes with them is the order of the sums. States
+// are f32 inside a call, whatever their pool holds.
 void ssm_scan(const Tensor& x, const Tensor& dt, const Tensor& A, const Tensor& B, const Tensor& C, const Tensor& D,
-              const Tensor& dt_bias, float dt_min, float dt_max, int64_t chunk, const Tensor& offsets,
-              const Tensor& past, const Tensor& slots, const Tensor& state, const Tensor& y) {
+              const Tensor& dt_bias, float dt_min, float dt_max, const Tensor& z, int64_t chunk, int64_t segment,
+              const Tensor& offsets, const Tensor& past, const Tensor& slots, const Tensor& state, const Tensor& saves,
+              const Tensor& y) {
   check_ssm(x, B, dt_min, dt_max);
-  check_chunk(chunk);
+  check_chunk(chunk, segment);
   const int64_t T = x.size(0), H = x.size(1), P = x.size(2), G = B.size(1), N = B.size(2), S = past.size(0);
   int64_t part = std::min<int64_t>(chunk, kChunk);
   while (chunk % part) --part;
   const int64_t chunks = count_pieces(T, S, part, 2), head_tiles = ceil_div(P, kHead);
 
   check_sequences(offsets, past, T, slots, state.size(0));
+  if (saves) check_saves(saves, offsets, past, T, slots, state.size(0), chunk);
   if (H == 0 || P == 0) return;
+  if (kernels() != Kernels::portable && ssm::hopper::takes(x, B, part))
+    return ssm::hopper::run(x, dt, A, B, C, D, dt_bias, dt_min, dt_max, z, part, segment, offsets, past, slots, state,
+                            saves, y);
   with_act(x.dtype, [&]<class E>() {
     const Scratch steps(H * T * sizeof(Step)), before(chunks * H * P * N * sizeof(E));
     const Scan<E> scan{
         .x = rows<const E>(x), .dt = rows<const E>(dt), .B = rows<const E>(B), .C = rows<const E>(C),
-        .A = A.as<float>(), .D = D.as<float>(), .dt_bias = dt_bias.as<float>(), .dt_min = dt_min, .dt_max = dt_max,
-        .offsets = offsets.as<int32_t>(), .past = past.as<int32_t>(), .slots = slots.as<int32_t>(),
-        .state = state.as<float>(), .y = rows<E>(y), .steps = steps.as<Step>(), .before = before.as<E>(), .tokens = T,
-        .S = static_cast<int>(S), .H = static_cast<int>(H), .P = static_cast<int>(P), .G = static_cast<int>(G),
-        .N = static_cast<int>(N), .chunk = static_cast<int>(part),
-        .head_tile = static_cast<int>(ceil_div(ceil_div(P, head_tiles), 16) * 16),
-        .x_packs = packs(P, x, y), .BC_packs = packs(N, B, C), .state_packs = packs(N, state), .faults = faults()};
+        .z = rows<const E>(z), .A = A.as<float>(), .D = D.as<float>(), .dt_bias = dt_bias.as<float>(),
+        .dt_min = dt_min, .dt_max = dt_max, .offsets = offsets.as<int32_t>(), .past = past.as<int32_t>(),
+        .slots = slots.as<int32_t>(), .saves = saves.as<int32_t>(), .state = state_pool(state), .y = rows<E>(y),
+        .steps = steps.as<Step>(), .before = before.as<E>(), .tokens = T, .S = static_cast<int>(S),
+        .H = static_cast<int>(H), .P = static_cast<int>(P), .G = static_cast<int>(G), .N = static_cast<int>(N),
+        .E = static_cast<int>(saves.size(0)), .chunk = static_cast<int>(part),
+        .head_tile = static_cast<int>(ceil_div(ceil_div(P, head_tiles), 16) * 16), .x_packs = packs(P, x, z, y),
+        .BC_packs = packs(N, B, C), .state_packs = packs(N, state), .faults = faults()};
     const auto blocks = [](int64_t n) { return static_cast<unsigned>(n); };
     launch(chunk_cumsum_kernel<E>, {.grid = {blocks(chunks), blocks(ceil_div(H, kWarps))}, .block = kThreads}, scan);
     launch(chunk_state_kernel<E>,

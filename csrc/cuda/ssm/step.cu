@@ -93,8 +93,8 @@ __global__ void __launch_bounds__(kThreads) ssm_step_kernel(SsmStep<T> op, Fault
 }  // namespace
 
 void ssm_step(const Tensor& x, const Tensor& dt, const Tensor& A, const Tensor& B, const Tensor& C, const Tensor& D,
-              const Tensor& dt_bias, float dt_min, float dt_max, const Tensor& past, const Tensor& slots,
-              const Tensor& state, const Tensor& y) {
+              const Tensor& dt_bias, float dt_min, float dt_max, const Tensor& z, const Tensor& past,
+              const Tensor& slots, const Tensor& state, int64_t seed, const Tensor& y) {
   check_ssm(x, B, dt_min, dt_max);
   const int64_t S = x.size(0), H = x.size(1), P = x.size(2), N = B.size(2);
   if (H == 0 || P == 0) return;

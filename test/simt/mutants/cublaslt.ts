@@ -5,7 +5,7 @@ const file = 'csrc/cuda/gemm/cublaslt/cublaslt.cu'
 const picking = ['rows that pick columns']
 const fp8 = ['no bias, one scale, every row aligned, e5m2 by e4m3']
 const planted = (list: Omit<Mutant, 'file' | 'gemm'>[]): Mutant[] =>
-  list.map((mutant) => ({ file, gemm: 'cublaslt', ...mutant }))
+  list.map((mutant) => ({ file, kernels: 'cublaslt', ...mutant }))
 
 export const mutants: Mutant[] = planted([
   {

@@ -6,7 +6,7 @@ const planted = (file: string, list: Omit<Mutant, 'file' | 'source'>[]): Mutant[
   list.map((mutant) => ({
     file: `csrc/cuda/gemm/${file}`,
     source: 'csrc/cuda/linear.cu',
-    gemm: 'portable',
+    kernels: 'portable',
     ...mutant,
   }))
 const deep = ['long sums of few rows, bf16 weights', 'long sums of some rows, bf16 weights']

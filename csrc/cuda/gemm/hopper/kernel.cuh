@@ -9,6 +9,7 @@
 #include "cuda/gemm/hopper/config.h"
 #include "cuda/gemm/hopper/epilogue.cuh"
 #include "cuda/gemm/product.h"
+#include "cuda/pipeline.cuh"
 #include "cuda/tensor_map.h"
 #include "cuda/wgmma.cuh"
 
@@ -20,16 +21,6 @@ struct Shared {
     uint8_t a[Tile::kRows * kDepth], b[Tile::kCols * kDepth];
   } stages[Tile::kStages];
   uint64_t full[Tile::kStages], empty[Tile::kStages];
-};
-
-// The stage that comes next, and the parity of its phase.
-template <int kStages>
-struct Turn {
-  int stage = 0;
-  unsigned parity = 0;
-  __device__ void next() {
-    if (++stage == kStages) stage = 0, parity ^= 1;
-  }
 };
 
 // f(row, column) with where the tiles of this block begin. Clusters that run together lie together, up to 2048 rows
