@@ -63,7 +63,7 @@ function scanOf(random: Random, { H, P, G, N, chunk, segment = 0 }: Scan, stateD
     random.normal([T, G, N]),
     random.normal([T, H, P]),
   ]
-  const [A, D, bias] = [random.uniform([H], -2, 0), random.normal([H]), random.normal([H])]
+  const [A, D, bias] = [random.uniform([H], -0.1, 0), random.normal([H]), random.normal([H])]
   const run: Op = (batch, state, act, saves) => {
     const [xs, dts, Bs, Cs, zs] = [x, dt, B, C, z].map((v) => rows(upload(v, act), batch) as Tensor<Act>)
     const [As, Ds, biases] = [A, D, bias].map((v) => upload(v) as Tensor<'f32'>)

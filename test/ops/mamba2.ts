@@ -273,10 +273,23 @@ function makeSaves(
 
 /**
  * `heads` of each of the G groups; chunk 0 for the step, which has none. `saves`: how many at most; with `gate` there is
- * z, with `half` the state is f16.
+ * z, with `half` the state is f16, with `slow` it still shows what was a chunk or two before.
  */
 function makeScan(
-  { T = 0, S = 0, G = 0, heads = 0, P = 0, N = 0, chunk = 0, segment = 0, gate = 0, half = 0, saves = 0 }: Sizes,
+  {
+    T = 0,
+    S = 0,
+    G = 0,
+    heads = 0,
+    P = 0,
+    N = 0,
+    chunk = 0,
+    segment = 0,
+    gate = 0,
+    half = 0,
+    saves = 0,
+    slow = 0,
+  }: Sizes,
   random: Random,
   lengths = cut({ T, S }, random),
 ): Inputs {
@@ -285,7 +298,7 @@ function makeScan(
   return {
     x: random.normal([T, H, P]),
     dt: random.normal([T, H]),
-    A: random.uniform([H], -4, -0.1),
+    A: slow ? random.uniform([H], -0.04, -0.01) : random.uniform([H], -4, -0.1),
     B: random.normal([T, G, N]),
     C: random.normal([T, G, N]),
     D: random.normal([H]),
@@ -372,7 +385,7 @@ const f16Of = (sizes: typeof one, ofX: number, ofB: number) => (random: Random) 
 }
 
 /** Of the heads that Hopper has a kernel for: one, and chunks as long as that kernel's tiles. */
-const fused = { G: 1, heads: 1, P: 64, N: 64, chunk: 128, gate: 1, saves: 4 }
+const fused = { G: 1, heads: 1, P: 64, N: 64, chunk: 128, gate: 1, saves: 4, slow: 1 }
 const neighbours = packed(fused, [
   [70, 0],
   [140, 100],
@@ -386,6 +399,7 @@ const ssmScan: Spec = {
     const [P, N] = [tensorOf(inputs, 'x').shape[2]!, tensorOf(inputs, 'B').shape[2]!]
     return [32, 64, 80].includes(P) && [64, 128, 256].includes(N) ? kernels : implementations
   },
+  placed: ['heads of 64'],
   sizes: {
     'two sequences': { T: 9, S: 2, G: 2, heads: 3, P: 3, N: 5, chunk: 4, gate: 1, saves: 3 },
     'one token': { T: 1, S: 1, G: 1, heads: 2, P: 4, N: 8, chunk: 16 },
@@ -400,9 +414,10 @@ const ssmScan: Spec = {
     'a state of f16, in packs': { ...one, S: 2, P: 8, N: 24, half: 1, saves: 2 },
     'heads of the 8B and 56B': { T: 140, S: 2, G: 1, heads: 2, P: 64, N: 128, chunk: 128, gate: 1, saves: 2 },
     'heads of the 9B and 12B': { T: 40, S: 1, G: 2, heads: 1, P: 80, N: 128, chunk: 32, gate: 1, half: 1, saves: 1 },
-    'heads of 64, a state of 256': { ...fused, T: 140, S: 2, N: 256 },
+    'heads of 64, a state of 256': { ...fused, T: 300, S: 1, N: 256 },
     'heads of 32': { ...fused, T: 60, S: 2, heads: 3, P: 32, N: 128, half: 1 },
     'heads of 64, chunks of two tiles': { ...fused, T: 300, S: 2, chunk: 256 },
+    'heads of 64': { ...fused, T: 20, S: 2 },
     'groups of several heads': { ...fused, T: 20, S: 2, G: 2, heads: 4, chunk: 16 },
     'a state of 256': { T: 40, S: 1, G: 1, heads: 1, P: 10, N: 256, chunk: 32 },
     'chunks longer than a tile': { T: 330, S: 2, G: 1, heads: 1, P: 8, N: 16, chunk: 256, saves: 2 },
@@ -438,6 +453,10 @@ const ssmScan: Spec = {
       [129, 0],
     ]),
     'chunks cut at both ends': packed(fused, [
+      [650, 70],
+      [20, 0],
+    ]),
+    'chunks cut at both ends, pairs of heads': packed({ ...fused, heads: 2, N: 128 }, [
       [391, 70],
       [20, 0],
     ]),
@@ -451,6 +470,10 @@ const ssmScan: Spec = {
       [5, 0],
       [391, 70],
       [0, 0],
+      [130, 128],
+    ]),
+    'segments of two chunks, pairs of heads': packed({ ...fused, heads: 2, N: 128, segment: 256 }, [
+      [300, 0],
       [130, 128],
     ]),
     'a sequence that is not a number, before others': loses(0, neighbours),

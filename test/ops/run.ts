@@ -199,14 +199,16 @@ const wholePacks = (sizes: Sizes): Sizes =>
 export async function checkPlaces(op: OpInfo, spec: Spec, act: Act) {
   // Weights as activations: products of bf16 with bf16 have kernels of their own.
   const weights = op.params.filter((p) => p.dtype === 'real').map((p) => [`${p.name}.dtype`, act])
-  const sizes = wholePacks(Object.values(spec.sizes)[0]!)
-  const inputs: Inputs = { ...Object.fromEntries(weights), ...spec.make(sizes, new Random(1)) }
-  const { written: want } = await run(op, inputs, { act })
-  for (const p of op.params.filter((p) => p.out || typeof inputs[p.name] === 'object')) {
-    for (const [how, place] of Object.entries(p.view ? { ...views, ...dense } : dense)) {
-      const places = { [p.name]: place }
-      const given = poisoned(op, want, places)
-      expectSame((await run(op, inputs, { act, places, given })).written, want, `${p.name} ${how}`)
+  const placed = (spec.placed ?? []).map((name) => spec.sizes[name]!)
+  for (const sizes of [wholePacks(Object.values(spec.sizes)[0]!), ...placed]) {
+    const inputs: Inputs = { ...Object.fromEntries(weights), ...spec.make(sizes, new Random(1)) }
+    const { written: want } = await run(op, inputs, { act })
+    for (const p of op.params.filter((p) => p.out || typeof inputs[p.name] === 'object')) {
+      for (const [how, place] of Object.entries(p.view ? { ...views, ...dense } : dense)) {
+        const places = { [p.name]: place }
+        const given = poisoned(op, want, places)
+        expectSame((await run(op, inputs, { act, places, given })).written, want, `${p.name} ${how}`)
+      }
     }
   }
 }

@@ -44,6 +44,8 @@ export interface Spec {
   arbitrary: fc.Arbitrary<Sizes>
   /** Inputs that need more than sizes: extreme values, options, edges. */
   special?: Record<string, (random: Random) => Inputs>
+  /** Of `sizes` those, besides the first, whose tensors are also tried as views, and where there can be no packs. */
+  placed?: string[]
   /** The implementations that compute this, where they are not the device's. */
   ways?(inputs: Inputs): Way[]
 }

@@ -4,45 +4,54 @@
 
 #include "checks.h"
 #include "cuda/gemm/copies.cuh"
-#include "cuda/ssm/hopper/kernel.cuh"
+#include "cuda/ssm/hopper/scan.cuh"
+#include "cuda/tensor_map.h"
 
 namespace nemotron_h::cuda::ssm::hopper {
 namespace {
 
 // A block for 256 elements of the state of a head and sequence: from what each segment makes of zero, the state before
-// each. `count` is P N.
+// each, and what is left where they end, also where a sequence does. `count` is P N. So a sequence that is cut there
+// computes alike.
 __global__ void __launch_bounds__(256) pass_states_kernel(Scan scan, int count) {
   if (scan.faults.pending()) return;
   const int at = blockIdx.x * 256 + threadIdx.x, h = blockIdx.y, s = blockIdx.z;
   if (at >= count) return;
-  const int64_t past = scan.past[s], end = past + scan.offsets[s + 1] - scan.offsets[s];
-  const int64_t own = (static_cast<int64_t>(scan.slots[s]) * scan.H + h) * count + at;
+  const int begin = scan.offsets[s];
+  const int64_t past = scan.past[s], end = past + scan.offsets[s + 1] - begin;
+  const auto of_slot = [&](int slot) { return (static_cast<int64_t>(slot) * scan.H + h) * count + at; };
+  const int64_t own = of_slot(scan.slots[s]);
   float state = past == 0 ? 0 : scan.state.load(own);
-  if (past == end) {
-    if (past == 0) scan.state.store(own, 0);
-    return;
-  }
-  const int64_t first = first_piece(scan.offsets, s, scan.segment, 2);
-  const int segments = static_cast<int>((end - 1) / scan.segment - past / scan.segment + 1);
-  for (int i = 0; i < segments; ++i) {
-    const int64_t number = (first + i) * scan.H + h;
-    float& before = scan.before[number * count + at];
-    const float after = i + 1 < segments ? fmaf(scan.decay[number], state, before) : 0;
+  if (past == end && past == 0) scan.state.store(own, 0);
+  int64_t number = first_piece(scan.offsets, s, scan.segment, 2);
+  for (int64_t from = past, to; from < end; from = to, ++number) {
+    to = (from / scan.segment + 1) * scan.segment;
+    float& before = scan.before[(number * scan.H + h) * count + at];
+    const float made = to <= end ? before : 0;
     before = state;
-    state = after;
+    if (to > end) break;  // the rest of a segment leaves its state when it is scanned
+    state = fmaf(scan.decay[number * scan.H + h], state, made);
+    const int save = save_slot(scan.saves, scan.E, begin + to - past);
+    if (save >= 0) scan.state.store(of_slot(save), state);
+    if (to == end) scan.state.store(own, state);
   }
 }
 
-// f.template operator()<P, N>(), if there is such a kernel; whether there is.
-template <class F>
-bool with_sizes(int64_t P, int64_t N, F f) {
-  if (P == 64 && N == 64) f.template operator()<64, 64>();
-  else if (P == 64 && N == 128) f.template operator()<64, 128>();
-  else if (P == 64 && N == 256) f.template operator()<64, 256>();
-  else if (P == 80 && N == 128) f.template operator()<80, 128>();
-  else if (P == 32 && N == 128) f.template operator()<32, 128>();
-  else return false;
-  return true;
+struct Kernel {
+  int64_t P, N;
+  void (*run)(const Inputs&);
+};
+constexpr Kernel kKernels[] = {{32, 128, run_p32_n128},
+                               {64, 64, run_p64_n64},
+                               {64, 128, run_p64_n128},
+                               {64, 256, run_p64_n256},
+                               {80, 128, run_p80_n128}};
+
+// Null where there is none.
+const Kernel* kernel_of(int64_t P, int64_t N) {
+  for (const Kernel& kernel : kKernels)
+    if (kernel.P == P && kernel.N == N) return &kernel;
+  return nullptr;
 }
 
 // [T,H,P] as [T,H*P], in a copy where TMA cannot read it as it lies.
@@ -62,9 +71,15 @@ class Matrix {
 
 }  // namespace
 
+void pass_states(const Scan& scan, int state_size) {
+  const dim3 grid(static_cast<unsigned>(ceil_div(state_size, 256)), static_cast<unsigned>(scan.H),
+                  static_cast<unsigned>(scan.S));
+  launch(pass_states_kernel, {.grid = grid, .block = 256}, scan, state_size);
+}
+
 bool takes(const Tensor& x, const Tensor& B, int64_t chunk) {
   return current().architecture == 90 && x.dtype == DType::bf16 && x.numel() > 0 && chunk <= kChunk &&
-         with_sizes(x.size(2), B.size(2), []<int kP, int kN>() {});
+         kernel_of(x.size(2), B.size(2));
 }
 
 void run(const Tensor& x, const Tensor& dt, const Tensor& A, const Tensor& B, const Tensor& C, const Tensor& D,
@@ -72,9 +87,9 @@ void run(const Tensor& x, const Tensor& dt, const Tensor& A, const Tensor& B, co
          const Tensor& offsets, const Tensor& past, const Tensor& slots, const Tensor& state, const Tensor& saves,
          const Tensor& y) {
   const int64_t T = x.size(0), H = x.size(1), G = B.size(1), S = past.size(0);
-  const int64_t pieces = segment ? count_pieces(T, S, segment, 2) : S, size = x.size(2) * B.size(2);
-  std::optional<Scratch> before, decay;
-  if (segment) before.emplace(pieces * H * size * sizeof(float)), decay.emplace(pieces * H * sizeof(float));
+  const int64_t pieces = segment ? count_pieces(T, S, segment, 2) : S;
+  const int64_t states = segment ? pieces * H : 0, state_size = x.size(2) * B.size(2);
+  const Scratch before(states * state_size * sizeof(float)), decay(states * sizeof(float));
   std::optional<Matrix> gate;
   if (z) gate.emplace(z);
   std::optional<Scratch> aligned;  // y, where it cannot be written by packs as it lies
@@ -87,26 +102,11 @@ void run(const Tensor& x, const Tensor& dt, const Tensor& A, const Tensor& B, co
       .y = {aligned ? aligned->as<bf16>() : y.as<bf16>(), H * x.size(2)}, .S = static_cast<int>(S),
       .H = static_cast<int>(H), .G = static_cast<int>(G), .E = saves ? static_cast<int>(saves.size(0)) : 0,
       .chunk = static_cast<unsigned>(chunk), .segment = static_cast<unsigned>(segment), .pieces = static_cast<int>(pieces),
-      .before = before ? before->as<float>() : nullptr, .decay = decay ? decay->as<float>() : nullptr,
-      .faults = faults()};
-  const int cluster = H / G % 2 == 0 && current().processors > 1 ? 2 : 1;
+      .before = before.as<float>(), .decay = decay.as<float>(), .faults = faults()};
   expect(pieces * H < INT32_MAX / 2, "the batch has " + std::to_string(pieces) + " sequences or segments",
          "fewer than 2^30 with their heads");
-  const int64_t blocks = std::min<int64_t>(pieces * H, current().processors / cluster * cluster);
-
-  with_sizes(x.size(2), B.size(2), [&]<int kP, int kN>() {
-    const Matrix of_x(x), of_B(B), of_C(C);
-    const TensorMap maps[] = {tensor_map(of_x, kChunk), tensor_map(of_B, kChunk), tensor_map(of_C, kChunk)};
-    const Shape shape{.grid = static_cast<unsigned>(blocks), .block = kThreads, .smem = sizeof(Shared<kP, kN>),
-                      .cluster = static_cast<unsigned>(cluster)};
-    if (segment) {
-      launch(scan_kernel<true, kP, kN>, shape, maps[0], maps[1], maps[2], scan, cluster);
-      launch(pass_states_kernel,
-             {.grid = {static_cast<unsigned>(ceil_div(size, 256)), static_cast<unsigned>(H), static_cast<unsigned>(S)},
-              .block = 256}, scan, static_cast<int>(size));
-    }
-    launch(scan_kernel<false, kP, kN>, shape, maps[0], maps[1], maps[2], scan, cluster);
-  });
+  const Matrix of_x(x), of_B(B), of_C(C);
+  kernel_of(x.size(2), B.size(2))->run({of_x, of_B, of_C, scan});
   if (aligned)
     check(cudaMemcpyAsync(y.data.get(), aligned->as<void>(), y.bytes(), cudaMemcpyDeviceToDevice, current().stream));
 }

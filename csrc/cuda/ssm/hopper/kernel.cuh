@@ -18,7 +18,6 @@
 
 namespace nemotron_h::cuda::ssm::hopper {
 
-inline constexpr int kChunk = 128;             // tokens of a tile, and the longest chunk
 inline constexpr int kRow = 128;               // bytes of a row of a tile in shared memory: 64 elements
 inline constexpr int kPanel = kChunk * kRow;   // bytes
 inline constexpr int kThreads = 3 * 128, kConsumers = 2 * 128;
@@ -32,6 +31,7 @@ struct Steps {
   float in_chunk[kChunk];           // of the chunk
   float decay;                      // exp(a) of the last token
   int save;                         // the slot where the state after the chunk goes too, or -1
+  int leave;                        // the slot where it goes if this is the item's last, or -1
 
   __device__ float exp_between(int from, int to) const {
     return ex2_approx_ftz((high[to] - high[from]) + (low[to] - low[from]));
@@ -105,7 +105,7 @@ __device__ void compute_steps(Shared<kP, kN>& s, const Scan& scan, int cluster, 
   for_items<kStatesOnly>(scan, cluster, rank, [&](const Item& item) {
     const double A = scan.A[item.h] * 1.4426950408889634;  // log2(e)
     const float bias = scan.dt_bias[item.h];
-    for_chunks(scan, item, [&](int token, int length, bool) {
+    for_chunks(scan, item, [&](int token, int length, bool last) {
       bf16 dt[kEach];
 #pragma unroll
       for (int i = 0; i < kEach; ++i) dt[i] = scan.dt[token + min(lane * kEach + i, length - 1)][item.h];
@@ -123,7 +123,9 @@ __device__ void compute_steps(Shared<kP, kN>& s, const Scan& scan, int cluster, 
       }
       const double earlier = __shfl_up_sync(kAllLanes, sum, 1);
       const double in_block = __shfl_sync(kAllLanes, sum, lane | 3), in_chunk = __shfl_sync(kAllLanes, sum, kWarp - 1);
-      const int save = kStatesOnly ? -1 : save_slot(scan.saves, scan.E, token + length);
+      const bool leaves = !kStatesOnly && !(last && item.passed);
+      const int save = leaves ? save_slot(scan.saves, scan.E, token + length) : -1;
+      const int leave = leaves && item.last ? scan.slots[item.s] : -1;
 
       mbarrier_wait(&s.x_empty[turn.stage], turn.parity ^ 1);
       Steps& steps = s.steps[turn.stage];
@@ -137,7 +139,10 @@ __device__ void compute_steps(Shared<kP, kN>& s, const Scan& scan, int cluster, 
         steps.in_block[j] = ex2_approx_ftz(static_cast<float>(in_block - total)) * d[i];
         steps.in_chunk[j] = ex2_approx_ftz(static_cast<float>(in_chunk - total)) * d[i];
       }
-      if (lane == 0) steps.decay = ex2_approx_ftz(static_cast<float>(in_chunk)), steps.save = save;
+      if (lane == 0) {
+        steps.decay = ex2_approx_ftz(static_cast<float>(in_chunk));
+        steps.save = save, steps.leave = leave;
+      }
       __syncwarp();
       if (lane == 0) mbarrier_arrive(&s.x_full[turn.stage]);
       turn.next();
@@ -170,6 +175,7 @@ struct State {
   // In shared memory as bf16, where the other warpgroup has read what was there before.
   __device__ void publish(Shared<kP, kN>& s) const {
     const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp % 4;
+    const int row = 64 * kHalf + 16 * warp + lane % 16, swizzled = row * kRow + (lane / 16 ^ row % 8) * 16;
     bar_sync(kHasRead + 1 - kHalf, kConsumers);
 #pragma unroll
     for (int slab = 0; slab < kSlabs; ++slab)
@@ -178,8 +184,7 @@ struct State {
         const float(&d)[kP / 2] = sums[slab];
         const uint32_t pairs[] = {bf16_pair(d[4 * j], d[4 * j + 1]), bf16_pair(d[4 * j + 2], d[4 * j + 3]),
                                   bf16_pair(d[4 * j + 4], d[4 * j + 5]), bf16_pair(d[4 * j + 6], d[4 * j + 7])};
-        const int n = 64 * (kHalf + 2 * slab) + 16 * warp + lane % 16, pack = j + lane / 16;
-        stmatrix_x4(&s.state[pack / 8][n * kRow + (pack % 8 ^ n % 8) * 16], pairs);
+        stmatrix_x4(&s.state[j / 8][128 * slab * kRow + (swizzled ^ j % 8 * 16)], pairs);
       }
     fence_proxy_async();
     bar_arrive(kHasWritten + kHalf, kConsumers);
@@ -218,8 +223,16 @@ __device__ void update_state(float (&sums)[kSums], Decayed& decayed, const Steps
       const int j = 16 * t + e / 2 * 8 + lane % 4 * 2;
       const float low = __uint_as_float(decayed[t][e] << 16), high = __uint_as_float(decayed[t][e] & 0xffff0000);
       decayed[t][e] = bf16_pair(low * steps.in_chunk[j], high * steps.in_chunk[j + 1]);
-      if (length < kChunk) decayed[t][e] &= (j < length ? 0xffff : 0) | (j + 1 < length ? 0xffff0000 : 0);
     }
+  }
+  if (length < kChunk) {  // apart, as masks are more instructions than all that is above
+#pragma unroll
+    for (int t = 0; t < kChunk / 16; ++t)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const int j = 16 * t + e / 2 * 8 + lane % 4 * 2;
+        decayed[t][e] &= (j < length ? 0xffff : 0) | (j + 1 < length ? 0xffff0000 : 0);
+      }
   }
   wgmma_fence();
 #pragma unroll
@@ -268,13 +281,19 @@ __device__ void consume(Shared<kP, kN>& s, const Scan& scan, int cluster, int ra
   for_items<false>(scan, cluster, rank, [&](const Item& item) {
     const float D = scan.D[item.h];
     const auto of_slot = [&](int slot) { return (static_cast<int64_t>(slot) * scan.H + item.h) * (kP * kN); };
-    const int64_t own = of_slot(scan.slots[item.s]);
+    const auto store_state = [&](int slot) {
+      const int64_t first = of_slot(slot);
+      state.each([&](float& v, int at) { scan.state.store(first + at, v); });
+    };
+    int leave = -1;
     if (scan.segment) {
       const float* const before = scan.before + (static_cast<int64_t>(item.piece) * scan.H + item.h) * (kP * kN);
       state.each([&](float& v, int at) { v = before[at]; });
     } else {
-      const bool fresh = item.begin == 0;
-      state.each([&](float& v, int at) { v = fresh ? 0 : scan.state.load(own + at); });
+      const int slot = scan.slots[item.s];
+      const int64_t own = of_slot(slot);
+      state.each([&](float& v, int at) { v = item.begin == 0 ? 0 : scan.state.load(own + at); });
+      if (item.end == 0) leave = slot;  // no token was before, and none is here
     }
     if (item.begin < item.end) state.publish(s);
 
@@ -313,9 +332,10 @@ __device__ void consume(Shared<kP, kN>& s, const Scan& scan, int cluster, int ra
         previous = turn.stage;
         turn.next();
       }
-      constexpr int kOwnLast = (kPanels - 1) % 2 == kHalf;  // an update of the state is still under way
-      wgmma_wait_group<kOwnLast>(scores);
-      wgmma_wait_group<kOwnLast>(y);
+      // An update of the state may go on meanwhile, if registers hold its operand and what comes next.
+      constexpr int kLeft = kP <= 64 && (kPanels - 1) % 2 == kHalf;
+      wgmma_wait_group<kLeft>(scores);
+      wgmma_wait_group<kLeft>(y);
       release(previous);
       bar_arrive(kHasRead + kHalf, kConsumers);
 
@@ -333,10 +353,8 @@ __device__ void consume(Shared<kP, kN>& s, const Scan& scan, int cluster, int ra
 
 #pragma unroll
       for (auto& slab : state.sums) wgmma_wait_group<1>(slab);
-      if (steps.save >= 0) {
-        const int64_t at_slot = of_slot(steps.save);
-        state.each([&](float& v, int at) { scan.state.store(at_slot + at, v); });
-      }
+      leave = steps.leave;
+      if (const int slot = steps.save; slot >= 0) store_state(slot);
       if (!last) state.publish(s);
 
       wgmma_wait_group<0>(y);
@@ -369,10 +387,9 @@ __device__ void consume(Shared<kP, kN>& s, const Scan& scan, int cluster, int ra
         if (of_chunk < length)
           st_global_v4(reinterpret_cast<uint4*>(scan.y[token + of_chunk] + item.h * kP) + pack,
                        *reinterpret_cast<const uint4*>(staged + r * s.kPitch + pack * 16));
-      }
-      __syncwarp();  // the staged rows have been read
+      }  // all lanes have read them before they come together to give back the next panel
     });
-    if (item.last) state.each([&](float& v, int at) { scan.state.store(own + at, v); });
+    if (leave >= 0) store_state(leave);
   });
   bar_sync(kHasRead + 1 - kHalf, kConsumers);  // as many waits as arrivals
 }
@@ -456,6 +473,20 @@ __global__ void __launch_bounds__(kThreads, 1)
   barrier_cluster_arrive();
   barrier_cluster_wait();  // the other block may still arrive at barriers here
 #endif
+}
+
+template <int kP, int kN>
+void run(const Inputs& in) {
+  const TensorMap x = tensor_map(in.x, kChunk), B = tensor_map(in.B, kChunk), C = tensor_map(in.C, kChunk);
+  const unsigned cluster = in.scan.H / in.scan.G % 2 == 0 && current().processors > 1 ? 2 : 1;
+  const int64_t items = int64_t{in.scan.pieces} * in.scan.H, at_once = current().processors / cluster * cluster;
+  const Shape shape{.grid = static_cast<unsigned>(std::min(items, at_once)), .block = kThreads,
+                    .smem = sizeof(Shared<kP, kN>), .cluster = cluster};
+  if (in.scan.segment) {
+    launch(scan_kernel<true, kP, kN>, shape, x, B, C, in.scan, static_cast<int>(cluster));
+    pass_states(in.scan, kP * kN);
+  }
+  launch(scan_kernel<false, kP, kN>, shape, x, B, C, in.scan, static_cast<int>(cluster));
 }
 
 }  // namespace nemotron_h::cuda::ssm::hopper

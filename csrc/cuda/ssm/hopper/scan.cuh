@@ -4,8 +4,11 @@
 
 #include "cuda/ssm/pieces.cuh"
 #include "cuda/ssm/state_pool.cuh"
+#include "tensor.h"
 
 namespace nemotron_h::cuda::ssm::hopper {
+
+inline constexpr int kChunk = 128;  // tokens of a tile, and the longest chunk
 
 struct Scan {
   Rows<const bf16> dt, z;  // [T,H], [T,H,P]; z.data is null where there is no gate
@@ -27,11 +30,12 @@ struct Scan {
 struct Item {
   int s, h, piece, token;
   unsigned begin, end;
-  bool last;  // of the sequence
+  bool last;    // of the sequence
+  bool passed;  // the state that it leaves goes where it must before it is scanned: a segment that ends where all do
 };
 
-// f(item) for the items of this block: of `cluster` blocks in turn each takes the next head. Of states only those are
-// wanted that come before something, so not what a sequence's last segment leaves.
+// f(item) for the items of this block: of `cluster` blocks in turn each takes the next head. States are only wanted of
+// segments that end where all do.
 template <bool kStatesOnly, class F>
 __device__ void for_items(const Scan& scan, int cluster, int rank, F f) {
   const int heads = scan.H / cluster;
@@ -41,12 +45,14 @@ __device__ void for_items(const Scan& scan, int cluster, int rank, F f) {
     const int s = at.sequence, first = scan.offsets[s];
     const unsigned past = scan.past[s], end = past + scan.offsets[s + 1] - first;
     unsigned from = past, to = end;
+    bool passed = false;
     if (scan.segment) {
       const unsigned boundary = (past / scan.segment + static_cast<unsigned>(at.index)) * scan.segment;
       from = max(boundary, past), to = min(boundary + scan.segment, end);
-      if (from >= to || (kStatesOnly && to == end)) continue;
+      passed = to % scan.segment == 0;
+      if (from >= to || (kStatesOnly && !passed)) continue;
     }
-    f(Item{s, h, piece, static_cast<int>(first + from - past), from, to, to == end});
+    f(Item{s, h, piece, static_cast<int>(first + from - past), from, to, to == end, passed});
   }
 }
 
@@ -58,5 +64,22 @@ __device__ void for_chunks(const Scan& scan, const Item& item, F f) {
     f(item.token + static_cast<int>(at - item.begin), static_cast<int>(next - at), next == item.end);
   }
 }
+
+// ---- on the host
+
+struct Inputs {
+  const Tensor &x, &B, &C;  // [T,H*P], [T,G*N]: as TMA can read them
+  Scan scan;
+};
+
+// Of P and N; each is a file.
+void run_p32_n128(const Inputs&);
+void run_p64_n64(const Inputs&);
+void run_p64_n128(const Inputs&);
+void run_p64_n256(const Inputs&);
+void run_p80_n128(const Inputs&);
+
+// Between the two kernels of a scan in segments: from what each makes of a state of zero, the state before each.
+void pass_states(const Scan&, int state_size);
 
 }  // namespace nemotron_h::cuda::ssm::hopper
