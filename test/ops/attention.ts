@@ -32,33 +32,38 @@ function batch({ S, shortest, longest, before = 0, past }: Sizes, random: Random
 // ---- rotary embedding
 
 /** As complex numbers: (a + ib) e^(i angle). */
-const rope: Spec = {
-  reference: (inputs) => {
-    const [x, frequency] = [tensorOf(inputs, 'x'), tensorOf(inputs, 'invFreq').data]
-    const [, H, P] = x.shape as [number, number, number]
-    const value = nd(x.shape, (i) => x.data[i]!)
-    const error = new Float64Array(value.data.length)
-    tokens(inputs).forEach(({ position }, t) => {
-      for (let h = 0; h < H; h++) {
-        for (let j = 0; j < P / 2; j++) {
-          const first = (t * H + h) * P + j
-          const second = first + P / 2
-          const [a, b] = [x.data[first]!, x.data[second]!]
-          const angle = position * frequency[j]!
-          value.data[first] = a * Math.cos(angle) - b * Math.sin(angle)
-          value.data[second] = a * Math.sin(angle) + b * Math.cos(angle)
-          // Of each product: cosine or sine as f32, the product, the sum.
-          error[first] = error[second] = 3 * u * (Math.abs(a) + Math.abs(b))
-        }
+function rotated(inputs: Inputs, name: string): { value: Nd; error: Float64Array } {
+  const [x, frequency] = [tensorOf(inputs, name), tensorOf(inputs, 'invFreq').data]
+  const [, H, P] = x.shape as [number, number, number]
+  const value = nd(x.shape, (i) => x.data[i]!)
+  const error = new Float64Array(value.data.length)
+  tokens(inputs).forEach(({ position }, t) => {
+    for (let h = 0; h < H; h++) {
+      for (let j = 0; j < P / 2; j++) {
+        const first = (t * H + h) * P + j
+        const second = first + P / 2
+        const [a, b] = [x.data[first]!, x.data[second]!]
+        const angle = position * frequency[j]!
+        value.data[first] = a * Math.cos(angle) - b * Math.sin(angle)
+        value.data[second] = a * Math.sin(angle) + b * Math.cos(angle)
+        // Of each product: cosine or sine as f32, the product, the sum.
+        error[first] = error[second] = 3 * u * (Math.abs(a) + Math.abs(b))
       }
-    })
-    return { x: { value, error } }
-  },
+    }
+  })
+  return { value, error }
+}
+
+/** theta^(-2j/P) of 10000. */
+const frequencies = (P: number) => nd([P / 2], (i) => 10000 ** ((-2 * i) / P))
+
+const rope: Spec = {
+  reference: (inputs) => ({ x: rotated(inputs, 'x') }),
   make: (sizes, random) => {
     const { lengths, ...rest } = batch(sizes, random)
     const T = lengths.reduce((sum, n) => sum + n, 0)
     const P = sizes.P!
-    return { x: random.normal([T, sizes.H!, P]), invFreq: nd([P / 2], (i) => 10000 ** ((-2 * i) / P)), ...rest }
+    return { x: random.normal([T, sizes.H!, P]), invFreq: frequencies(P), ...rest }
   },
   sizes: {
     ragged: { S: 3, shortest: 1, longest: 7, past: 20, H: 3, P: 10 },
@@ -131,18 +136,39 @@ function placeOf(inputs: Inputs, sequence: number, position: number, g = 0): num
   return ((page * pageSize + (position % pageSize)) * G + g) * P
 }
 
+/** Caches of e4m3 and what their values are to be multiplied by, where sizes say `fp8`; else nothing. */
+const quantised = ({ fp8, G }: Sizes, random: Random): Inputs =>
+  fp8
+    ? {
+        'kCache.dtype': 'e4m3',
+        'vCache.dtype': 'e4m3',
+        kScale: random.uniform([G!], 0.25, 2),
+        vScale: random.uniform([G!], 0.25, 2),
+      }
+    : {}
+
 const kvAppend: Spec = {
   reference: (inputs) => {
-    const written = (row: string, cache: string): Expected => {
-      const [from, to] = [tensorOf(inputs, row), tensorOf(inputs, cache)]
+    const written = (row: string, cache: string, scales: string): Expected => {
+      const [x, to] = [tensorOf(inputs, row), tensorOf(inputs, cache)]
+      const [, G, P] = x.shape as [number, number, number]
+      const from =
+        row === 'k' && inputs.invFreq ? rotated(inputs, row) : { value: x, error: new Float64Array(x.data.length) }
+      const scale = (inputs[scales] as Nd | undefined)?.data
       const value = nd(to.shape, (i) => to.data[i]!)
-      const width = from.shape[1]! * from.shape[2]!
+      const error = new Float64Array(value.data.length)
       tokens(inputs).forEach(({ sequence, position }, t) => {
-        value.data.set(from.data.subarray(t * width, (t + 1) * width), placeOf(inputs, sequence, position))
+        const place = placeOf(inputs, sequence, position)
+        for (let i = 0; i < G * P; i++) {
+          const [exact, miss] = [from.value.data[t * G * P + i]!, from.error[t * G * P + i]!]
+          const stored = scale ? exact / scale[Math.floor(i / P)]! : exact
+          value.data[place + i] = scale ? Math.max(-448, Math.min(448, stored)) : stored
+          error[place + i] = scale ? 2 * u * Math.abs(stored) : miss // of the scale's inverse, and the product
+        }
       })
-      return { value, error: 0 }
+      return { value, error }
     }
-    return { kCache: written('k', 'kCache'), vCache: written('v', 'vCache') }
+    return { kCache: written('k', 'kCache', 'kScale'), vCache: written('v', 'vCache', 'vScale') }
   },
   make: (sizes, random) => {
     const { lengths, ...rest } = batch(sizes, random)
@@ -150,7 +176,8 @@ const kvAppend: Spec = {
     const rows = (count: number) => random.normal([count, sizes.G!, sizes.P!])
     const old = totals.reduce((sum, n) => sum + n, 0)
     const caches = paged(sizes, totals, (s) => rest.past.data[s]!, random, rows(old), rows(old))
-    return { k: rows(T), v: rows(T), ...rest, ...caches }
+    const turns = sizes.rotate ? { invFreq: frequencies(sizes.P!) } : {}
+    return { k: rows(T), v: rows(T), ...turns, ...quantised(sizes, random), ...rest, ...caches }
   },
   sizes: {
     ragged: { S: 3, shortest: 1, longest: 9, past: 7, G: 2, P: 5, pageSize: 4 },
@@ -161,6 +188,10 @@ const kvAppend: Spec = {
     'no sequences': { S: 0, shortest: 0, longest: 0, past: 0, G: 2, P: 4, pageSize: 8 },
     'more pieces than threads': { S: 1, shortest: 90, longest: 90, past: 0, G: 8, P: 64, pageSize: 16 },
     'rows longer than a warp takes at once': { S: 2, shortest: 1, longest: 3, past: 5, G: 3, P: 45, pageSize: 4 },
+    'rotated keys': { S: 3, shortest: 1, longest: 9, past: 900, G: 2, P: 6, pageSize: 4, rotate: 1 },
+    'rotated keys of whole packs': { S: 2, shortest: 0, longest: 4, past: 30, G: 16, P: 144, pageSize: 16, rotate: 1 },
+    'a cache of e4m3': { S: 3, shortest: 1, longest: 9, past: 7, G: 2, P: 5, pageSize: 4, fp8: 1 },
+    'a cache of e4m3, whole packs': { S: 2, shortest: 0, longest: 4, past: 30, G: 9, P: 128, pageSize: 16, fp8: 1 },
   },
   arbitrary: fc.record({
     S: fc.nat(4),
@@ -170,8 +201,27 @@ const kvAppend: Spec = {
     G: fc.integer({ min: 1, max: 3 }),
     P: fc.nat(9),
     pageSize: fc.integer({ min: 1, max: 20 }),
+    fp8: fc.nat(1),
   }),
   special: {
+    'what e4m3 cannot hold': () => {
+      const values = [1000, -1000, Infinity, -Infinity, Number.NaN, 2 ** -11, -(2 ** -9), 3 * 2 ** -11]
+      const x = nd([1, 2, 8], (i) => values[i % 8]!)
+      const cache = () => nd([1, 2, 2, 8], () => 1)
+      return {
+        k: x,
+        v: x,
+        kScale: vector([1, 2]),
+        vScale: vector([0.5, 1]),
+        'kCache.dtype': 'e4m3',
+        'vCache.dtype': 'e4m3',
+        pages: nd([1, 1], () => 0),
+        offsets: vector([0, 1]),
+        past: vector([1]),
+        kCache: cache(),
+        vCache: cache(),
+      }
+    },
     // Only pages that are written must be of one sequence.
     'a page of the past that two sequences share': (random) => ({
       k: random.normal([2, 1, 4]),
@@ -191,15 +241,19 @@ function attend(inputs: Inputs, { operands, sums }: Arithmetic): Record<string, 
   const [q, kCache, vCache] = (['q', 'kCache', 'vCache'] as const).map((name) => tensorOf(inputs, name))
   const [, H, P] = q!.shape as [number, number, number]
   const heads = H / kCache!.shape[2]!
-  const scale = Math.fround(inputs.scale as number)
+  const [kScale, vScale] = ['kScale', 'vScale'].map((name) => (inputs[name] as Nd | undefined)?.data)
   const value = nd(q!.shape, () => 0)
   const error = new Float64Array(value.data.length)
+  const lse = { value: nd([q!.shape[0]!, H], () => 0), error: new Float64Array(q!.shape[0]! * H) }
 
   tokens(inputs).forEach(({ sequence, position }, t) => {
     for (let h = 0; h < H; h++) {
       const row = (t * H + h) * P
       const n = position + 1
-      const keys = Array.from({ length: n }, (_, j) => placeOf(inputs, sequence, j, Math.floor(h / heads)))
+      const g = Math.floor(h / heads)
+      const scale = Math.fround(inputs.scale as number) * (kScale?.[g] ?? 1)
+      const ofValues = vScale?.[g] ?? 1
+      const keys = Array.from({ length: n }, (_, j) => placeOf(inputs, sequence, j, g))
       const products = keys.map((key) =>
         Array.from({ length: P }, (_, i) => scale * q!.data[row + i]! * kCache!.data[key + i]!),
       )
@@ -208,13 +262,13 @@ function attend(inputs: Inputs, { operands, sums }: Arithmetic): Record<string, 
       const weights = scores.map((score) => Math.exp(score - largest))
       const total = weights.reduce((sum, x) => sum + x, 0)
 
-      // How far the exponent of a weight may be off, as an absolute error of the score: the dot product, its scale
-      // and the product with it; the distances from the running maxima, which add up to that from the last; then for
+      // How far the exponent of a weight may be off, as an absolute error of the score: the dot product, its scale,
+      // that of the key head, and the product with them; the distances from the running maxima, which add up to that from the last; then for
       // each time it is scaled down, at most once for every key, nothing more than exp (4 u) and a product.
       const off = Math.max(
         ...products.map((terms, j) => {
           const magnitude = terms.reduce((sum, x) => sum + Math.abs(x), 0)
-          return (P * sums + 2 * u) * magnitude + (Math.min(largest - scores[j]!, 104) + 4 + 5 * rescales(n)) * u
+          return (P * sums + 3 * u) * magnitude + (Math.min(largest - scores[j]!, 104) + 4 + 5 * rescales(n)) * u
         }),
       )
       // Of weights and of their sum; of each weight as an operand; sums of n values and of n weights; the quotient.
@@ -223,16 +277,19 @@ function attend(inputs: Inputs, { operands, sums }: Arithmetic): Record<string, 
         let magnitude = 0
         let lost = 0 // weights below the least normal number, and products
         keys.forEach((key, j) => {
-          const v = vCache!.data[key + i]!
+          const v = ofValues * vCache!.data[key + i]!
           value.data[row + i]! += (weights[j]! / total) * v
           magnitude += (weights[j]! / total) * Math.abs(v)
           lost += 2 ** -126 * (Math.abs(v) + 1)
         })
         error[row + i] = relative * magnitude + lost
       }
+      // Exponents, and the sum of weights; then the logarithm of that, in base 2, the sum and the product.
+      lse.value.data[t * H + h] = largest + Math.log(total)
+      lse.error[t * H + h] = off + (2 * n + 2) * u + 5 * u * (Math.abs(largest) + Math.log(total))
     }
   })
-  return { y: { value, error } }
+  return { y: { value, error }, ...(inputs.lse ? { lse } : {}) }
 }
 
 /** Times a softmax over n keys may scale down what it has: no blocks shorter than 16 keys. */
@@ -248,7 +305,9 @@ function attentionInputs(sizes: Sizes, random: Random, keys = 1, values = 1): In
   return {
     q: random.normal([T, G * sizes.heads!, P]),
     ...paged(sizes, totals, (s) => totals[s]!, random, k, v),
+    ...quantised(sizes, random),
     ...rest,
+    ...(sizes.lse ? { lse: nd([T, G * sizes.heads!], () => Number.NaN) } : {}),
     scale: 1 / Math.sqrt(Math.max(1, P)),
   }
 }
@@ -282,7 +341,45 @@ const attention: Spec = {
     'heads of 136': { S: 1, shortest: 40, longest: 40, past: 90, G: 1, heads: 2, P: 136, pageSize: 16 },
     'heads of 250, not aligned': { S: 1, shortest: 40, longest: 40, past: 50, G: 2, heads: 1, P: 250, pageSize: 9 },
     'heads of 256': { S: 2, shortest: 1, longest: 1, before: 100, past: 150, G: 2, heads: 2, P: 256, pageSize: 32 },
+    'ragged, a cache of e4m3': {
+      S: 3,
+      shortest: 1,
+      longest: 9,
+      past: 11,
+      G: 2,
+      heads: 3,
+      P: 7,
+      pageSize: 4,
+      fp8: 1,
+      lse: 1,
+    },
+    'a cache of e4m3, whole packs': {
+      S: 2,
+      shortest: 20,
+      longest: 40,
+      past: 90,
+      G: 2,
+      heads: 2,
+      P: 128,
+      pageSize: 64,
+      fp8: 1,
+      lse: 1,
+    },
+    'heads of 256, a cache of e4m3': {
+      S: 2,
+      shortest: 1,
+      longest: 1,
+      before: 100,
+      past: 150,
+      G: 2,
+      heads: 2,
+      P: 256,
+      pageSize: 32,
+      fp8: 1,
+      lse: 1,
+    },
     'decode after more than 1024 keys': {
+      lse: 1,
       S: 2,
       shortest: 1,
       longest: 1,
@@ -316,6 +413,7 @@ const attention: Spec = {
       pageSize: 400,
     },
     'a chunk that passes 512 keys, tiles enough for 4 processors': {
+      lse: 1,
       S: 1,
       shortest: 8,
       longest: 8,
@@ -336,6 +434,8 @@ const attention: Spec = {
     heads: fc.integer({ min: 1, max: 5 }),
     P: fc.integer({ min: 1, max: 40 }),
     pageSize: fc.integer({ min: 1, max: 80 }),
+    fp8: fc.nat(1),
+    lse: fc.nat(1),
   }),
   special: {
     ...Object.fromEntries(
