@@ -99,6 +99,30 @@ def attention(t, heads, kv_heads, width):
     return make
 
 
+def ssm_scan(t, heads, width, groups, state, chunk):
+    """The published Triton pipeline, where mamba_ssm is installed."""
+    from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
+
+    def make():
+        x, dt = normal(1, t, heads, width), normal(1, t, heads)
+        b, c = normal(1, t, groups, state), normal(1, t, groups, state)
+        ones = torch.ones(heads, device="cuda")
+        return lambda: mamba_chunk_scan_combined(x, dt, -ones, b, c, chunk, D=ones, dt_bias=ones, dt_softplus=True)
+    return make
+
+
+def ssm_step(s, heads, width, groups, state):
+    from mamba_ssm.ops.triton.selective_state_update import selective_state_update
+
+    def make():
+        h, x = normal(s, heads, width, state, dtype=torch.float32), normal(s, heads, width)
+        b, c = normal(s, groups, state), normal(s, groups, state)
+        dt, ones = normal(s, heads, 1).expand(-1, -1, width), torch.ones(heads, 1, device="cuda").expand(-1, width)
+        a = -ones[:, :, None].expand(-1, -1, state)
+        return lambda: selective_state_update(h, x, dt, a, b, c, D=ones, dt_bias=ones, dt_softplus=True)
+    return make
+
+
 KINDS = {
     "embedding": embedding,
     "cast": of_rows(lambda x: x.to(BF16), dtype=torch.float32),
@@ -115,6 +139,8 @@ KINDS = {
     "matmul_tn": matmul_of(True, False),
     "matmul_tt": matmul_of(True, True),
     "attention": attention,
+    "ssm_scan": ssm_scan,
+    "ssm_step": ssm_step,
     "argmax": of_rows(lambda x: x.argmax(1), dtype=torch.float32),
     "multinomial": of_rows(lambda x: torch.multinomial(x.softmax(1), 1), dtype=torch.float32),
     "log_probs": of_rows(lambda x: x.log_softmax(1), dtype=torch.float32),

@@ -39,7 +39,8 @@ function tensors(device, act) {
 
 /**
  * The entries of `config` (a preset) with T tokens of prefill, S sequences of decode and a cache of `context` tokens for
- * each: a list of { op, sizes, bytes, flops, peer, make() }, and dispose() for what make() made.
+ * each: a list of { op, sizes, bytes, flops, peer, make() }, and dispose() for what make() made. `several`: it is more
+ * than one op.
  */
 export function entries(config, { device, act, T, S, context }) {
   const { normal, space, floats, integers, columns, dispose } = tensors(device, act)
@@ -323,10 +324,40 @@ export function entries(config, { device, act, T, S, context }) {
       bytes: T * (2 * inner + 2 * G * N + H) * a,
       // Per token and head: scores with x, state in, state out; per token and group: C B^T. Half of a causal chunk.
       flops: T * (H * (chunkSize * P + 4 * P * N) + G * chunkSize * N),
+      peer: ['ssm_scan', T, H, P, G, N, chunkSize],
       make: () => {
         const { offsets, past, slots } = prompt()
         const [inputs, state, y] = [mambaInputs(T), space([1, H, P, N], 'f32'), space([T, H, P])]
-        return () => ops.ssmScan(...inputs, chunkSize, offsets, past, slots, state, y)
+        return () => ops.ssmScan(...inputs, undefined, chunkSize, 0, offsets, past, slots, state, undefined, y)
+      },
+    },
+  )
+  // All of a layer between its projections, as lib/model/mamba2.ts calls it.
+  add(
+    'mamba2_mixer',
+    { T, H, P, G, N },
+    {
+      several: true,
+      bytes: T * ((2 * channels + 2 * inner + 2 * G * N + H) * a + inner * (2 * a + 1)),
+      make: () => {
+        const [{ weight, bias }, { offsets, past, slots }, { A, ones }] = [convolution(), prompt(), vectors()]
+        const [packed, convolved] = [normal([T, projected]), space([T, channels])]
+        const [z, xBC] = [columns(packed, 0, inner, [T, inner]), columns(packed, inner, channels, [T, channels])]
+        const dt = columns(packed, inner + channels, H, [T, H])
+        const [x, B, C] = [
+          columns(convolved, 0, inner, [T, H, P]),
+          columns(convolved, inner, G * N, [T, G, N]),
+          columns(convolved, inner + G * N, G * N, [T, G, N]),
+        ]
+        const [window, state] = [space([1, W - 1, channels]), space([1, H, P, N], 'f32')]
+        const [scanned, w] = [space([T, H, P]), normal([inner], 'f32')]
+        const [rows, y, scale] = [scanned.reshape([T, inner]), space([T, inner], 'e4m3'), space([T], 'f32')]
+        const step = [ones, ones, 0, Infinity, undefined, chunkSize, 0]
+        return () => {
+          ops.causalConv1d(xBC, weight, bias, offsets, past, slots, window, convolved)
+          ops.ssmScan(x, dt, A, B, C, ...step, offsets, past, slots, state, undefined, scanned)
+          ops.gatedRmsNormQuantize(rows, z, w, G, 1e-5, T, 'e4m3', y, scale)
+        }
       },
     },
   )

@@ -10,7 +10,7 @@ import {
   type Piece,
   type Prompt,
 } from './generate.js'
-import type { Config } from './model/config.js'
+import { type Config, formatsOf } from './model/config.js'
 import type { Weights } from './model/layer.js'
 import type { ActivationScaling } from './model/linear.js'
 import { NemotronH } from './model/nemotron-h.js'
@@ -40,6 +40,8 @@ export interface LoadOptions {
   dtype?: Act | undefined
   /** What keys and values are kept in: fp8 (E4M3, scaled as the checkpoint says); as activations where absent. */
   kvCache?: 'fp8' | undefined
+  /** What Mamba-2 layers keep of a sequence in: f32 (default), or f16, half as many bytes, rounded at random. */
+  ssmState?: 'f32' | 'f16' | undefined
   /** What matrices are kept in: f32, bf16, or fp8 (E4M3, one scale each); as stored where absent. */
   weights?: WeightFormat | undefined
   /** With weights 'fp8': how many matrix products at each end of the model stay bf16; 4, as published. */
@@ -71,6 +73,7 @@ const rules: Rules<LoadOptions> = {
   device: string,
   dtype: oneOf('f32', 'bf16'),
   kvCache: oneOf('fp8'),
+  ssmState: oneOf('f32', 'f16'),
   weights: oneOf('f32', 'bf16', 'fp8'),
   bf16Gemms: integer({ min: 0 }),
   activationScaling: oneOf('row', 'tensor', 'none'),
@@ -176,7 +179,7 @@ export class Model {
     this.#weights = weights
     this.#prefillTokens = Math.max(options.prefillTokens ?? 512, config.mamba?.chunkSize ?? 1)
     const act = options.dtype ?? defaultActs[device.name] ?? 'bf16'
-    this.#net = new NemotronH(config, weights, act, options.kvCache === 'fp8' ? 'e4m3' : act)
+    this.#net = new NemotronH(config, weights, formatsOf(act, options.kvCache, options.ssmState))
     this.#scheduler = schedulerFor(this.#net, { sequences, cacheTokens, prefillTokens: this.#prefillTokens })
     const ends = new Set([...defaults.eosIds, ...(tokenizer?.special.eos ? [tokenizer.special.eos.id] : [])])
     this.#generation = {

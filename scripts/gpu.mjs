@@ -32,6 +32,11 @@ const steps = [
     args: ['bench/choose-gemm.mjs', '--json', join(out, 'gemm.json'), '--table', join(out, 'choices.def')],
     share: 0.5,
   },
+  {
+    name: 'ops-long',
+    args: bench('ops-long', '--models', '8b,56b', '--tokens', '65536', '--only', '^(ssm_scan|mamba2_mixer|attention)$'),
+    share: 0.3,
+  },
   { name: 'ops-56b', args: bench('ops-56b', '--models', '56b'), share: 0.5 },
   { name: 'ops-47b', args: bench('ops-47b', '--models', '47b'), share: 0.5 },
   { name: 'decode', args: ['bench/decode.mjs', '--device', 'cuda'], share: 0.5 },
@@ -125,7 +130,7 @@ for (const step of steps.filter(({ name }) => !only || only.includes(name))) {
 }
 
 console.log('\n== summary')
-for (const name of ['ops-8b', 'ops-56b', 'ops-47b']) {
+for (const name of ['ops-8b', 'ops-long', 'ops-56b', 'ops-47b']) {
   const table = await summary(name)
   if (table.length > 0) console.table(table)
 }

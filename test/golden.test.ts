@@ -8,6 +8,7 @@ import { openCheckpoint } from '../dist/checkpoint/folder.js'
 import { readHeader } from '../dist/checkpoint/safetensors.js'
 import { loadWeights } from '../dist/checkpoint/weights.js'
 import { type Model, scope } from '../dist/index.js'
+import { formatsOf } from '../dist/model/config.js'
 import { NemotronH } from '../dist/model/nemotron-h.js'
 import { Pools, packBatch, pagesFor } from '../dist/model/pools.js'
 import { load } from './demo.js'
@@ -122,7 +123,7 @@ describe.each(folders)('%s', (name) => {
   repeats('one token at a time: the same logits', async () => {
     const checkpoint = await openCheckpoint(folder)
     const weights = await loadWeights(checkpoint, { device, bf16Gemms: 0, activations: 'none' })
-    const net = new NemotronH(checkpoint.config, weights, 'f32')
+    const net = new NemotronH(checkpoint.config, weights, formatsOf('f32'))
     const longest = expected.reduce((a, b) => (a.ids.length > b.ids.length ? a : b))
     const pools = new Pools(net, 1, pagesFor(longest.ids.length))
     const place = pools.reserve(longest.ids.length)!

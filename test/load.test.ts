@@ -266,12 +266,35 @@ describe('keys and values in fp8', () => {
   })
 })
 
+describe('states in f16', () => {
+  const options = { ssmState: 'f16', sequences: 2 } as const
+
+  test('the first tokens as with f32', async () => {
+    using model = await load(demoFolder, options)
+    const { ids } = await collect(model.generate(genesis.ids, { maxTokens: 4 }))
+    expect(ids).toEqual(genesis.greedy.slice(0, 4))
+  })
+
+  test('the same tokens again, and in a batch', async () => {
+    const generated = async (model: Model) => {
+      const { ids, logprobs } = await collect(model.generate(genesis.ids, { maxTokens: 24, logprobs: 1 }))
+      return { ids, logprobs }
+    }
+    using model = await load(demoFolder, options)
+    const alone = await generated(model)
+    expect(await Promise.all([generated(model), generated(model)])).toEqual([alone, alone])
+    using wide = await load(demoFolder, { sequences: 2 })
+    expect(await generated(wide)).not.toEqual(alone)
+  })
+})
+
 describe('refuses', () => {
   const options: [LoadOptions | object, ErrorConstructor, string][] = [
     [{ device: 'gpu' }, TypeError, /^device is 'gpu', expected /],
     [{ device: 0 }, TypeError, 'load: device is 0, expected a string'],
     [{ dtype: 'f16' }, RangeError, "load: dtype is 'f16', expected 'f32' or 'bf16'"],
     [{ kvCache: 'bf16' }, RangeError, "load: kvCache is 'bf16', expected 'fp8'"],
+    [{ ssmState: 'bf16' }, RangeError, "load: ssmState is 'bf16', expected 'f32' or 'f16'"],
     [{ weights: 'int8' }, RangeError, "load: weights is 'int8', expected 'f32', 'bf16' or 'fp8'"],
     [{ bf16Gemms: -1 }, RangeError, 'load: bf16Gemms is -1, expected an integer >= 0'],
     [

@@ -1,6 +1,14 @@
 /** `nemotron-h info`: what a model is made of and what it takes in memory, without loading it. */
 import { Command } from 'commander'
-import { type Config, type LayerKind, layerLetters, parameterCounts, stateBytes } from '../model/config.js'
+import {
+  type Config,
+  type Formats,
+  formatsOf,
+  type LayerKind,
+  layerLetters,
+  parameterCounts,
+  stateBytes,
+} from '../model/config.js'
 import { type PresetName, presets } from '../model/presets.js'
 import { choices } from '../options.js'
 import { choiceFlag } from './flags.js'
@@ -20,9 +28,10 @@ export function infoCommand(): Command {
     .addOption(choiceFlag('--kv-cache <format>', 'keys and values: fp8; as activations by default', 'fp8'))
     .option('--json', 'print one JSON object')
     .addHelpText('after', examples)
-    .action(async (name: string, { dtype = 'f32', kvCache, json }: InfoOptions) => {
+    .addOption(choiceFlag('--ssm-state <type>', 'states of Mamba-2: f32 (default) or f16', 'f32', 'f16'))
+    .action(async (name: string, { dtype = 'f32', kvCache, ssmState, json }: InfoOptions) => {
       const { config, stored } = await open(name)
-      const info = describeModel(config, stored, dtype, kvCache === 'fp8' ? 'e4m3' : dtype)
+      const info = describeModel(config, stored, formatsOf(dtype, kvCache, ssmState))
       console.log(json ? JSON.stringify({ model: name, ...info }) : [name, ...infoLines(info)].join('\n'))
     })
 }
@@ -30,6 +39,7 @@ export function infoCommand(): Command {
 interface InfoOptions {
   dtype?: 'f32' | 'bf16'
   kvCache?: 'fp8'
+  ssmState?: 'f32' | 'f16'
   json?: boolean
 }
 
@@ -51,7 +61,7 @@ async function open(name: string): Promise<{ config: Config; stored?: Stored }> 
   return { config, stored }
 }
 
-function describeModel(config: Config, stored: Stored | undefined, dtype: 'f32' | 'bf16', kv: 'f32' | 'bf16' | 'e4m3') {
+function describeModel(config: Config, stored: Stored | undefined, formats: Formats) {
   const letters = Object.fromEntries(Object.entries(layerLetters).map(([letter, kind]) => [kind, letter]))
   const count = (kind: LayerKind) => config.layers.filter((layer) => layer === kind).length
   return {
@@ -63,7 +73,7 @@ function describeModel(config: Config, stored: Stored | undefined, dtype: 'f32' 
     layers: { mamba2: count('mamba2'), attention: count('attention'), mlp: count('mlp') },
     parameters: parameterCounts(config),
     ...(stored ? { stored } : {}),
-    state: { dtype, kv, ...stateBytes(config, dtype, kv) },
+    state: { dtype: formats.act, kv: formats.kv, ssm: formats.ssm, ...stateBytes(config, formats) },
   }
 }
 
@@ -85,7 +95,7 @@ function infoLines(info: ReturnType<typeof describeModel>): string[] {
     `bytes beside the weights, in ${state.dtype}`,
     row(state.kv === state.dtype ? 'KV' : `KV (${state.kv})`, state.kvPerToken, ' per token'),
     row('convolution', state.convPerSequence, ' per sequence'),
-    row('SSM (f32)', state.ssmPerSequence, ' per sequence'),
+    row(`SSM (${state.ssm})`, state.ssmPerSequence, ' per sequence'),
   ]
 }
 

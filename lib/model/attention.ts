@@ -1,7 +1,7 @@
 /** Grouped-query attention over a paged cache. Nemotron-H has no position embedding; Llama and Qwen2 rotate. */
 import { ops } from '../ops.js'
 import { type Act, empty, type Kv, type Tensor } from '../tensor.js'
-import type { AttentionConfig, Config } from './config.js'
+import type { AttentionConfig, Config, Formats } from './config.js'
 import type { Batch, LayerState, Mixer, PoolSizes, Weights } from './layer.js'
 import type { ActivationScaling, Input, Linear } from './linear.js'
 import { commonScaling } from './norm.js'
@@ -14,6 +14,8 @@ interface KvState extends LayerState {
 export class Attention implements Mixer {
   readonly scaling: ActivationScaling
   private readonly config: AttentionConfig
+  private readonly act: Act
+  private readonly kv: Kv
   private readonly q: Linear
   private readonly k: Linear
   private readonly v: Linear
@@ -22,13 +24,10 @@ export class Attention implements Mixer {
   private readonly kScale: Tensor<'f32'> | undefined // [G]: of a cache of e4m3
   private readonly vScale: Tensor<'f32'> | undefined // [G]
 
-  constructor(
-    { attention }: Config,
-    weights: Weights,
-    private readonly act: Act,
-    private readonly kv: Kv,
-  ) {
+  constructor({ attention }: Config, weights: Weights, { act, kv }: Formats) {
     this.config = attention
+    this.act = act
+    this.kv = kv
     this.q = weights.linear('q_proj', attention.qkvBias)
     this.k = weights.linear('k_proj', attention.qkvBias)
     this.v = weights.linear('v_proj', attention.qkvBias)

@@ -150,27 +150,43 @@ export function parameterCounts(config: Config): ParameterCounts {
   return { ...counts, total: Object.values(counts).reduce(sum) }
 }
 
+/** What is kept in which element type. */
+export interface Formats {
+  /** Activations, and windows of convolutions. */
+  act: 'f32' | 'bf16'
+  /** Keys and values: as activations, or e4m3. */
+  kv: 'f32' | 'bf16' | 'e4m3'
+  /** States of Mamba-2. */
+  ssm: 'f32' | 'f16'
+}
+
+/** By the options of load(). */
+export const formatsOf = (act: Formats['act'], kvCache?: 'fp8', ssm: Formats['ssm'] = 'f32'): Formats => ({
+  act,
+  kv: kvCache ? 'e4m3' : act,
+  ssm,
+})
+
 export interface StateBytes {
   /** Keys and values of all attention layers, for one token. */
   kvPerToken: number
   /** Convolution windows [channels,W-1] of all Mamba-2 layers, for one sequence. */
   convPerSequence: number
-  /** SSM states [H,P,N] of all Mamba-2 layers, for one sequence; always f32. */
+  /** SSM states [H,P,N] of all Mamba-2 layers, for one sequence. */
   ssmPerSequence: number
 }
 
-/** What sequences cost in memory beside the weights; `act` is the dtype of activations, `kv` of the KV cache. */
-export function stateBytes(config: Config, act: 'f32' | 'bf16', kv: 'f32' | 'bf16' | 'e4m3' = act): StateBytes {
-  const sizes = { f32: 4, bf16: 2, e4m3: 1 }
-  const actBytes = sizes[act]
+/** What sequences cost in memory beside the weights. */
+export function stateBytes(config: Config, { act, kv, ssm }: Formats): StateBytes {
+  const sizes = { f32: 4, bf16: 2, f16: 2, e4m3: 1 }
   const bytes = { kvPerToken: 0, convPerSequence: 0, ssmPerSequence: 0 }
   for (const kind of config.layers) {
     if (kind === 'attention') {
       bytes.kvPerToken += 2 * config.attention.kvHeads * config.attention.headDim * sizes[kv]
     } else if (kind === 'mamba2') {
       const { heads, headDim, stateSize, convKernel } = config.mamba!
-      bytes.convPerSequence += mambaWidths(config.mamba!).channels * (convKernel - 1) * actBytes
-      bytes.ssmPerSequence += heads * headDim * stateSize * 4
+      bytes.convPerSequence += mambaWidths(config.mamba!).channels * (convKernel - 1) * sizes[act]
+      bytes.ssmPerSequence += heads * headDim * stateSize * sizes[ssm]
     }
   }
   return bytes

@@ -1,19 +1,21 @@
 /** The Mamba-2 mixer (Dao and Gu 2024), as Nemotron-H has it: gated RMSNorm by group, no projection bias. */
 import { ops } from '../ops.js'
 import { type Act, empty, split, type Tensor } from '../tensor.js'
-import { type Config, type MambaConfig, mambaWidths } from './config.js'
+import { type Config, type Formats, type MambaConfig, mambaWidths } from './config.js'
 import type { Batch, LayerState, Mixer, PoolSizes, Weights } from './layer.js'
-import type { ActivationScaling, Input, Linear } from './linear.js'
+import { type ActivationScaling, type Input, type Linear, quantized, scalesOf } from './linear.js'
 import { GatedRmsNorm } from './norm.js'
 
 interface Mamba2State extends LayerState {
   conv: Tensor<Act> // [Slots,W-1,C], the last inputs of the convolution
-  ssm: Tensor<'f32'> // [Slots,H,P,N]
+  ssm: Tensor<'f32' | 'f16'> // [Slots,H,P,N]
 }
 
 export class Mamba2 implements Mixer {
   readonly scaling: ActivationScaling
   private readonly config: MambaConfig
+  private readonly formats: Formats
+  private readonly layer: number
   private readonly inProj: Linear // D -> [z | x B C | dt]
   private readonly convWeight: Tensor<'f32'> // [W,C]
   private readonly convBias: Tensor<'f32'> | undefined // [C]
@@ -23,12 +25,10 @@ export class Mamba2 implements Mixer {
   private readonly norm: GatedRmsNorm // [H*P]
   private readonly outProj: Linear
 
-  constructor(
-    { mamba, normEps }: Config,
-    weights: Weights,
-    private readonly act: Act,
-  ) {
+  constructor({ mamba, normEps }: Config, weights: Weights, formats: Formats, layer: number) {
     this.config = mamba!
+    this.formats = formats
+    this.layer = layer
     const { convKernel: W, convBias } = mamba!
     const { channels: C } = mambaWidths(mamba!)
     this.inProj = weights.linear('in_proj')
@@ -46,30 +46,41 @@ export class Mamba2 implements Mixer {
     const { heads, headDim, stateSize, convKernel } = this.config
     const { channels } = mambaWidths(this.config)
     return {
-      conv: empty(this.act, [slots, convKernel - 1, channels], device),
-      ssm: empty('f32', [slots, heads, headDim, stateSize], device),
+      conv: empty(this.formats.act, [slots, convKernel - 1, channels], device),
+      ssm: empty(this.formats.ssm, [slots, heads, headDim, stateSize], device),
     }
   }
 
   addTo(residual: Tensor<Act>, x: Input, batch: Batch, state: Mamba2State): void {
-    const { heads: H, headDim: P, groups: G, stateSize: N, chunkSize, timeStepLimit } = this.config
     const { inner, channels } = mambaWidths(this.config)
-    const { offsets, past, slots, decode } = batch
-    const T = residual.shape[0]!
+    const projected = this.inProj.forward(x, batch.decode, this.formats.act)
+    const [z, xBC, dt] = split(projected, [inner, channels, this.config.heads])
+    const y = batch.decode ? this.step(z, xBC, dt, batch, state) : this.scan(z, xBC, dt, batch, state)
+    this.outProj.add(residual, y, batch.decode)
+  }
 
-    const [z, xBC, dt] = split(this.inProj.forward(x, decode, this.act), [inner, channels, H])
-    const conv = decode
-      ? ops.causalConv1dStep(xBC, this.convWeight, this.convBias, past, slots, state.conv)
-      : ops.causalConv1d(xBC, this.convWeight, this.convBias, offsets, past, slots, state.conv)
+  private scan(z: Tensor<Act>, xBC: Tensor<Act>, dt: Tensor<Act>, batch: Batch, state: Mamba2State): Input {
+    const { heads: H, headDim: P, groups: G, stateSize: N, chunkSize, timeStepLimit } = this.config
+    const { offsets, past, slots } = batch
+    const [T, inner] = z.shape as [number, number]
+
+    const conv = ops.causalConv1d(xBC, this.convWeight, this.convBias, offsets, past, slots, state.conv)
     const [u, B, C] = split(conv, [inner, G * N, G * N])
-
     const sequence = [u.reshape([T, H, P]), dt, this.A, B.reshape([T, G, N]), C.reshape([T, G, N])] as const
     const step = [this.D, this.dtBias, ...timeStepLimit] as const
-    const y = decode
-      ? ops.ssmStep(...sequence, ...step, undefined, past, slots, state.ssm, 0)
-      : ops.ssmScan(...sequence, ...step, undefined, chunkSize, 0, offsets, past, slots, state.ssm, undefined)
+    // The gate is the norm's, which reads z as well as the scan could; segments are for fewer heads than the family has.
+    const y = ops.ssmScan(...sequence, ...step, undefined, chunkSize, 0, offsets, past, slots, state.ssm)
+    return this.norm.forward(y.reshape([T, inner]), z)
+  }
 
-    this.outProj.add(residual, this.norm.forward(y.reshape([T, inner]), z), decode)
+  private step(z: Tensor<Act>, xBC: Tensor<Act>, dt: Tensor<Act>, { past, slots }: Batch, state: Mamba2State): Input {
+    const { weight, groups, eps, scaling } = this.norm
+    const convolution = [this.convWeight, this.convBias] as const
+    const recurrence = [this.A, this.D, this.dtBias, ...this.config.timeStepLimit] as const
+    const places = [past, slots, state.conv, state.ssm, this.layer] as const // the layer is the seed of its roundings
+    const all = [xBC, z, dt, ...convolution, ...recurrence, weight, groups, eps, ...places] as const
+    if (scaling === 'none') return ops.mamba2Step(...all)
+    return quantized(ops.mamba2StepQuantize(...all, scalesOf(scaling, z.shape[0]!), 'e4m3'))
   }
 }
 

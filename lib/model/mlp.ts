@@ -1,22 +1,20 @@
 /** The feed-forward mixers: Nemotron-H's squared ReLU (So et al. 2021) and the gated SiLU of Llama and Qwen2. */
 import { ops } from '../ops.js'
 import type { Act, Tensor } from '../tensor.js'
-import type { Config } from './config.js'
+import type { Config, Formats } from './config.js'
 import type { Batch, LayerState, Mixer, Weights } from './layer.js'
 import type { ActivationScaling, Input, Linear } from './linear.js'
 import { commonScaling } from './norm.js'
 
 export class Mlp implements Mixer {
   readonly scaling: ActivationScaling
+  private readonly act: Act
   private readonly gate: Linear | undefined
   private readonly up: Linear
   private readonly down: Linear
 
-  constructor(
-    { mlp }: Config,
-    weights: Weights,
-    private readonly act: Act,
-  ) {
+  constructor({ mlp }: Config, weights: Weights, { act }: Formats) {
+    this.act = act
     this.gate = mlp.activation === 'silu_gated' ? weights.linear('gate_proj') : undefined
     this.up = weights.linear('up_proj')
     this.down = weights.linear('down_proj')

@@ -6,16 +6,16 @@
  */
 import { ops } from '../ops.js'
 import { scope } from '../scope.js'
-import type { Act, Kv, Real, Tensor } from '../tensor.js'
+import type { Act, Real, Tensor } from '../tensor.js'
 import { Attention } from './attention.js'
-import type { Config, LayerKind } from './config.js'
+import type { Config, Formats, LayerKind } from './config.js'
 import { type Batch, type LayerState, type Mixer, type PoolSizes, type Weights, weightsOf } from './layer.js'
 import { Linear } from './linear.js'
 import { Mamba2 } from './mamba2.js'
 import { Mlp } from './mlp.js'
 import { RmsNorm } from './norm.js'
 
-const mixers: Record<LayerKind, new (config: Config, weights: Weights, act: Act, kv: Kv) => Mixer> = {
+const mixers: Record<LayerKind, new (config: Config, weights: Weights, formats: Formats, layer: number) => Mixer> = {
   mamba2: Mamba2,
   attention: Attention,
   mlp: Mlp,
@@ -29,6 +29,7 @@ interface Layer {
 export class NemotronH {
   /** Where its weights are. */
   readonly device: string
+  readonly act: Act
   private readonly embeddings: Tensor<Real> // [V,D]
   private readonly layers: Layer[]
   private readonly finalNorm: Tensor<'f32'> // [D]
@@ -37,15 +38,14 @@ export class NemotronH {
   constructor(
     readonly config: Config,
     weights: Weights,
-    readonly act: Act,
-    /** What keys and values are kept in: as activations, or e4m3. */
-    kv: Kv = act,
+    formats: Formats,
   ) {
+    this.act = formats.act
     this.embeddings = weights.embedding('embeddings.weight')
     this.device = this.embeddings.device
     this.layers = config.layers.map((kind, i) => {
       const layer = weightsOf(weights, `layers.${i}.`)
-      const mixer = new mixers[kind](config, weightsOf(layer, 'mixer.'), act, kv)
+      const mixer = new mixers[kind](config, weightsOf(layer, 'mixer.'), formats, i)
       return { norm: new RmsNorm(layer.vector('norm.weight'), config.normEps, mixer.scaling), mixer }
     })
     this.finalNorm = weights.vector('norm_f.weight')

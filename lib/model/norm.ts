@@ -26,10 +26,11 @@ export class RmsNorm {
 /** Of x * silu(z), over each of `groups` equal parts of a row. */
 export class GatedRmsNorm {
   constructor(
-    private readonly weight: Tensor<'f32'>, // [D]
-    private readonly groups: number,
-    private readonly eps: number,
-    private readonly scaling: ActivationScaling,
+    readonly weight: Tensor<'f32'>, // [D]
+    readonly groups: number,
+    readonly eps: number,
+    /** How what comes next wants it. */
+    readonly scaling: ActivationScaling,
   ) {}
 
   /** x[T,D], z[T,D] -> [T,D]. */

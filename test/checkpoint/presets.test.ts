@@ -1,7 +1,7 @@
 // The published models: parameter counts, layer patterns, state sizes.
 import { expect, test } from 'vitest'
 import { tensorSpecs } from '../../dist/checkpoint/names.js'
-import { layerLetters, parameterCounts, stateBytes } from '../../dist/model/config.js'
+import { formatsOf, layerLetters, parameterCounts, stateBytes } from '../../dist/model/config.js'
 import { type PresetName, presets } from '../../dist/model/presets.js'
 import { llama, qwen2, read } from './fixtures.ts'
 
@@ -57,17 +57,24 @@ test('counts by kind', () => {
 
 test('what a sequence costs beside the weights', () => {
   // arXiv 2504.03624's sizes: 2 (K, V) x attention layers x 8 KV heads x 128, and Mamba layers x H x P x N.
-  expect(stateBytes(presets['8b'], 'bf16')).toEqual({
+  expect(stateBytes(presets['8b'], formatsOf('bf16'))).toEqual({
     kvPerToken: 16_384,
     convPerSequence: 24 * 10_240 * 3 * 2,
     ssmPerSequence: 96 * 2 ** 20,
   })
-  expect(stateBytes(presets['8b'], 'bf16', 'e4m3')).toMatchObject({
+  expect(stateBytes(presets['8b'], formatsOf('bf16', 'fp8'))).toMatchObject({
     kvPerToken: 8192,
     convPerSequence: 24 * 10_240 * 3 * 2,
   })
-  expect(stateBytes(presets['47b'], 'bf16').ssmPerSequence).toBe(720 * 2 ** 20)
-  expect(stateBytes(presets['56b'], 'bf16')).toMatchObject({ kvPerToken: 40_960, ssmPerSequence: 864 * 2 ** 20 })
-  expect(stateBytes(presets['56b'], 'f32')).toMatchObject({ kvPerToken: 81_920, ssmPerSequence: 864 * 2 ** 20 })
-  expect(stateBytes(read(llama), 'f32')).toEqual({ kvPerToken: 64, convPerSequence: 0, ssmPerSequence: 0 })
+  expect(stateBytes(presets['47b'], formatsOf('bf16', undefined, 'f16')).ssmPerSequence).toBe(360 * 2 ** 20)
+  expect(stateBytes(presets['47b'], formatsOf('bf16')).ssmPerSequence).toBe(720 * 2 ** 20)
+  expect(stateBytes(presets['56b'], formatsOf('bf16'))).toMatchObject({
+    kvPerToken: 40_960,
+    ssmPerSequence: 864 * 2 ** 20,
+  })
+  expect(stateBytes(presets['56b'], formatsOf('f32'))).toMatchObject({
+    kvPerToken: 81_920,
+    ssmPerSequence: 864 * 2 ** 20,
+  })
+  expect(stateBytes(read(llama), formatsOf('f32'))).toEqual({ kvPerToken: 64, convPerSequence: 0, ssmPerSequence: 0 })
 })
