@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 #include <utility>
 
 #include "simt/machine.h"
@@ -284,6 +285,24 @@ uint64_t atomic(void* p, size_t bytes, FunctionRef<uint64_t(uint64_t)> change, b
   if (after == before) poll(p);
   else moved(*t.cluster);
   return before;
+}
+
+namespace {
+
+std::mutex tickets_mutex;
+std::set<unsigned*> tickets;
+
+}  // namespace
+
+void remember_ticket(unsigned* ticket) {
+  std::lock_guard lock(tickets_mutex);
+  tickets.insert(ticket);
+}
+
+void clear_tickets() {
+  std::lock_guard lock(tickets_mutex);
+  for (unsigned* ticket : tickets) *ticket = 0;
+  tickets.clear();
 }
 
 uint32_t load_acquire(const uint32_t* p) {
