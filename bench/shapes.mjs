@@ -361,18 +361,69 @@ export function entries(config, { device, act, T, S, context }) {
       },
     },
   )
-  add(
-    'ssm_step',
-    { S, H, P, G, N },
-    {
-      bytes: S * (2 * 4 * inner * N + (2 * inner + 2 * G * N + H) * a),
-      make: () => {
-        const { past, slots } = batch()
-        const [inputs, state, y] = [mambaInputs(S), normal([S, H, P, N], 'f32'), space([S, H, P])]
-        return () => ops.ssmStep(...inputs, past, slots, state, y)
+  for (const [dtype, e] of [
+    ['f32', 4],
+    ['f16', 2],
+  ]) {
+    add(
+      'ssm_step',
+      { S, H, P, G, N, state: dtype },
+      {
+        bytes: S * (2 * e * inner * N + (2 * inner + 2 * G * N + H) * a),
+        make: () => {
+          const { past, slots } = batch()
+          const [inputs, state, y] = [mambaInputs(S), normal([S, H, P, N], dtype), space([S, H, P])]
+          return () => ops.ssmStep(...inputs, undefined, past, slots, state, 0, y)
+        },
       },
-    },
-  )
+    )
+    // Of the convolution's state every row is read, and as many are written.
+    const layer = (ofY) => S * (2 * e * inner * N + ((2 * (W - 1) + 1) * channels + inner + H) * a + inner * ofY)
+    const layerInputs = () => {
+      const [packed, { weight, bias }, { A, ones }, { past, slots }] = [
+        normal([S, projected]),
+        convolution(),
+        vectors(),
+        batch(),
+      ]
+      const [z, x, dt] = [
+        columns(packed, 0, inner, [S, inner]),
+        columns(packed, inner, channels, [S, channels]),
+        columns(packed, inner + channels, H, [S, H]),
+      ]
+      const [norm, convState, state] = [
+        normal([inner], 'f32'),
+        normal([S, W - 1, channels]),
+        normal([S, H, P, N], dtype),
+      ]
+      return [
+        ...[x, z, dt, weight, bias, A, ones, ones, 0, Infinity, norm, G, 1e-5, past, slots],
+        ...[convState, state, 0],
+      ]
+    }
+    add(
+      'mamba2_step',
+      { S, H, P, G, N, state: dtype },
+      {
+        bytes: layer(a),
+        make: () => {
+          const [inputs, y] = [layerInputs(), space([S, inner])]
+          return () => ops.mamba2Step(...inputs, y)
+        },
+      },
+    )
+    add(
+      'mamba2_step_quantize',
+      { S, H, P, G, N, state: dtype, scales: S, to: 'e4m3' },
+      {
+        bytes: layer(1),
+        make: () => {
+          const [inputs, y, scale] = [layerInputs(), space([S, inner], 'e4m3'), space([S], 'f32')]
+          return () => ops.mamba2StepQuantize(...inputs, S, 'e4m3', y, scale)
+        },
+      },
+    )
+  }
 
   // ---- attention
   const caches = (pages) => [normal([pages, pageSize, kvHeads, headDim]), normal([pages, pageSize, kvHeads, headDim])]

@@ -39,10 +39,10 @@ constexpr uint32_t second_noise(uint32_t word) { return word >> 19; }
 // v as one of its two neighbours in f16: where `noise` is uniform in 13 bits, the mean is v, or below 2^-14, where gaps
 // grow, the nearest multiple of 2^-37. Saturates; NaN stays.
 constexpr f16 round_randomly(float v, uint32_t noise) {
-  if (v != v) return from_float<f16>(v);
   // With 2^-112, f32's smallest exponent is f16's: these are the bits of an f16, and 13 more.
-  const uint32_t bits = std::bit_cast<uint32_t>(v * 0x1p-112f), magnitude = bits & 0x7fffffff;
-  return {static_cast<uint16_t>((bits >> 31 << 15) | std::min((magnitude + noise) >> 13, 0x7bffu))};
+  const uint32_t magnitude = std::bit_cast<uint32_t>(v * 0x1p-112f) & 0x7fffffff, sign = std::bit_cast<uint32_t>(v) >> 31;
+  const uint32_t rounded = v != v ? 0x7e00 : std::min((magnitude + noise) >> 13, 0x7bffu);
+  return {static_cast<uint16_t>(sign << 15 | rounded)};
 }
 
 }  // namespace nemotron_h

@@ -22,11 +22,12 @@ const mayKnow = {
   'csrc/device.cc': ['csrc/device.h'],
   'csrc/signature.h': ['csrc/tensor.h'],
   'csrc/checks.h': ['csrc/tensor.h'],
+  'csrc/random.h': ['csrc/dtype.h'],
   'csrc/ops.def': [],
   'csrc/ops.h': ['csrc/signature.h', 'csrc/ops.def'],
   'csrc/cpu/simd/': ['csrc/dtype.h'],
-  'csrc/cpu/': [...device, 'csrc/ops.h', 'csrc/checks.h', 'csrc/cpu/simd/simd.h'],
-  'csrc/cuda/': [...device, 'csrc/ops.h', 'csrc/checks.h', 'csrc/simt/simt.h'],
+  'csrc/cpu/': [...device, 'csrc/ops.h', 'csrc/checks.h', 'csrc/random.h', 'csrc/cpu/simd/simd.h'],
+  'csrc/cuda/': [...device, 'csrc/ops.h', 'csrc/checks.h', 'csrc/random.h', 'csrc/simt/simt.h'],
   'csrc/simt/': ['csrc/dtype.h'], // of CUDA, its headers: what it runs it does not know
   'csrc/binding/': ['csrc/'],
 

@@ -4,6 +4,7 @@
 // alone knows the state: it reads what the first tokens need of it, then writes what the sequence leaves. Every
 // sequence has a run 0, so an empty one keeps its state, or gets zeros where it has no past.
 #include "cuda/batch.cuh"
+#include "cuda/conv1d.cuh"
 #include "cuda/ssm/pieces.cuh"
 #include "ops.h"
 
@@ -15,52 +16,20 @@ constexpr int kWidth = 4;  // of the window of all published models; others take
 constexpr int kRun = 32;   // tokens; the W-1 rows before them are read twice
 constexpr int kAhead = 4;  // rows of x that are loaded before one is used
 
-template <class T>
-struct Convolution {
-  Rows<const T> x;      // [T,D]
-  const float* weight;  // [W,D]
-  const float* bias;    // [D] or null
-  T* state;             // [Slots,W-1,D]
-  Rows<T> y;            // [T,D]
-  int W;
-  int64_t D;
-};
-
-// kN channels of a sequence, from channel d on.
+// kN channels of a sequence, of which y is stored.
 template <class T, int kN>
-struct Channels {
-  const Convolution<T>& op;
-  int64_t d;
-  int64_t begin, end;  // the sequence's tokens in the packed batch
-  T* state;            // [W-1,D], of its slot
-  bool fresh;          // without a past: the state counts as zero
-
-  // x of token t, which may lie up to W-1 before the sequence.
-  __device__ Pack<T, kN> row(int64_t t) const {
-    const T *const given = op.x[t] + d, *const before = state + (t - begin + op.W - 1) * op.D + d;
-    Pack<T, kN> v{};
-    if (t >= begin || !fresh) v = load<kN>(t >= begin ? given : before);
-    return v;
-  }
-
-  __device__ void load_bias(float (&v)[kN]) const {
-    if (op.bias) return load(op.bias + d, v);
-#pragma unroll
-    for (int i = 0; i < kN; ++i) v[i] = 0;
-  }
+struct Run : Channels<T, kN> {
+  using Channels<T, kN>::op, Channels<T, kN>::d, Channels<T, kN>::begin, Channels<T, kN>::state;
+  using Channels<T, kN>::row;
+  Rows<T> y;  // [T,D]
 
   __device__ void load_taps(float (&weight)[kWidth][kN], float (&bias)[kN]) const {
-    load_bias(bias);
+    this->load_bias(bias);
 #pragma unroll
     for (int w = 0; w < kWidth; ++w) load(op.weight + w * op.D + d, weight[w]);
   }
 
-  // y of token t of the sums before silu; and of the window of rows that ends with t's.
-  __device__ void finish(int64_t t, float (&sums)[kN]) const {
-#pragma unroll
-    for (int i = 0; i < kN; ++i) sums[i] = silu(sums[i]);
-    store(op.y[t] + d, sums);
-  }
+  // y of token t, with whose row the window ends.
   __device__ void finish(int64_t t, const float (&weight)[kWidth][kN], const float (&bias)[kN],
                          const float (*window)[kN]) const {
     float sums[kN];
@@ -69,8 +38,9 @@ struct Channels {
       sums[i] = bias[i];
 #pragma unroll
       for (int w = 0; w < kWidth; ++w) sums[i] = fmaf(weight[w][i], window[w][i], sums[i]);
+      sums[i] = silu(sums[i]);
     }
-    finish(t, sums);
+    store(y[t] + d, sums);
   }
 
   // y of tokens first to last where W is kWidth.
@@ -115,34 +85,21 @@ struct Channels {
   // y of token t, for any W.
   __device__ void convolve(int64_t t) const {
     float sums[kN];
-    load_bias(sums);
-    for (int w = 0; w < op.W; ++w) {
-      float weight[kN], x[kN];
-      load(op.weight + w * op.D + d, weight);
-      widen(row(t - (op.W - 1) + w), x);
-#pragma unroll
-      for (int i = 0; i < kN; ++i) sums[i] = fmaf(weight[i], x[i], sums[i]);
-    }
-    finish(t, sums);
-  }
-
-  // The sequence's last rows, those first that the state itself may have held: they move to earlier places.
-  __device__ void leave_state() const {
-    for (int w = 0; w < op.W - 1; ++w) store(state + w * op.D + d, row(end - (op.W - 1) + w));
+    Channels<T, kN>::convolve(t, sums);
+    store(y[t] + d, sums);
   }
 };
 
 template <class T, int kN>
 __global__ void __launch_bounds__(kThreads, 3)
-    conv1d_kernel(Convolution<T> op, const int32_t* offsets, const int32_t* past, const int32_t* slots, int sequences,
-                  int run, Faults faults) {
+    conv1d_kernel(Convolution<T> op, Rows<T> y, const int32_t* offsets, const int32_t* past, const int32_t* slots,
+                  int sequences, int run, Faults faults) {
   if (faults.pending()) return;
   const int64_t d = (static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x) * kN;
   if (d >= op.D) return;
   const Piece piece = find_piece(offsets, sequences, blockIdx.x, run, 1);
   const int s = piece.sequence;
-  T* const state = op.state + slots[s] * (op.W - 1) * op.D;
-  const Channels<T, kN> channels{op, d, offsets[s], offsets[s + 1], state, past[s] == 0};
+  const Run<T, kN> channels{{op, d, offsets[s], offsets[s + 1], op.of_slot(slots[s]), past[s] == 0}, y};
   const int64_t first = channels.begin + piece.index * run, last = min(first + run, channels.end);
   if (op.W == kWidth && first < last) {
     channels.convolve(first, last);
@@ -154,13 +111,14 @@ __global__ void __launch_bounds__(kThreads, 3)
 
 template <class T, int kN>
 __global__ void __launch_bounds__(kThreads)
-    conv1d_step_kernel(Convolution<T> op, const int32_t* past, const int32_t* slots, int64_t pool, Faults faults) {
+    conv1d_step_kernel(Convolution<T> op, Rows<T> y, const int32_t* past, const int32_t* slots, int64_t pool,
+                       Faults faults) {
   const int s = blockIdx.x;
   const bool fresh = past[s] == 0;
   const int64_t slot = decode_slot(past, slots, s, pool, faults);
   const int64_t d = (static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x) * kN;
   if (slot < 0 || d >= op.D) return;
-  const Channels<T, kN> channels{op, d, s, s + 1, op.state + slot * (op.W - 1) * op.D, fresh};
+  const Run<T, kN> channels{{op, d, s, s + 1, op.of_slot(slot), fresh}, y};
   if (op.W == kWidth) return channels.step();
   channels.convolve(s);
   channels.leave_state();
@@ -172,7 +130,7 @@ void with_convolution(const Tensor& x, const Tensor& weight, const Tensor& bias,
                       F f) {
   const int64_t W = weight.size(0), D = weight.size(1);
   with_act(x.dtype, [&]<class T>() {
-    const Convolution<T> op{rows<const T>(x), weight.as<float>(), bias.as<float>(), state.as<T>(), rows<T>(y),
+    const Convolution<T> op{rows<const T>(x), weight.as<float>(), bias.as<float>(), state.as<T>(),
                             static_cast<int>(W), D};
     with_packs(packs(D, x, weight, bias, state, y), [&]<int kN>() {
       f.template operator()<T, kN>(op, static_cast<unsigned>(ceil_div(D, kThreads * kN)));
@@ -188,8 +146,8 @@ void causal_conv1d(const Tensor& x, const Tensor& weight, const Tensor& bias, co
   check_sequences(offsets, past, x.size(0), slots, state.size(0));
   with_convolution(x, weight, bias, state, y, [&]<class T, int kN>(const Convolution<T>& op, unsigned blocks) {
     const auto runs = static_cast<unsigned>(count_pieces(x.size(0), S, run, 1));
-    launch(conv1d_kernel<T, kN>, {.grid = {runs, blocks}, .block = kThreads}, op, offsets.as<int32_t>(),
-           past.as<int32_t>(), slots.as<int32_t>(), static_cast<int>(S), static_cast<int>(run), faults());
+    launch(conv1d_kernel<T, kN>, {.grid = {runs, blocks}, .block = kThreads}, op, rows<T>(y),
+           offsets.as<int32_t>(), past.as<int32_t>(), slots.as<int32_t>(), static_cast<int>(S), static_cast<int>(run), faults());
   });
 }
 
@@ -197,7 +155,7 @@ void causal_conv1d_step(const Tensor& x, const Tensor& weight, const Tensor& bia
                         const Tensor& slots, const Tensor& state, const Tensor& y) {
   with_convolution(x, weight, bias, state, y, [&]<class T, int kN>(const Convolution<T>& op, unsigned blocks) {
     launch(conv1d_step_kernel<T, kN>, {.grid = {static_cast<unsigned>(x.size(0)), blocks}, .block = kThreads}, op,
-           past.as<int32_t>(), slots.as<int32_t>(), state.size(0), faults());
+           rows<T>(y), past.as<int32_t>(), slots.as<int32_t>(), state.size(0), faults());
   });
 }
 

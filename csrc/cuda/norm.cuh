@@ -44,13 +44,15 @@ struct Added {
   }
 };
 
-template <class E, int kN>
+template <class E, int kN, class X = E>
 struct Gated {
   using Element = E;
   static constexpr int kAccess = kN;
-  Rows<const E> x, z;
+  Rows<const X> x;
+  Rows<const E> z;
   __device__ void read(int64_t t, int64_t d, int64_t end, float (&u)[kPack]) const {
-    const auto a = load_pack<kN>(x[t], d, end), gate = load_pack<kN>(z[t], d, end);
+    const auto a = load_pack<kN>(x[t], d, end);
+    const auto gate = load_pack<kN>(z[t], d, end);
 #pragma unroll
     for (int i = 0; i < kPack; ++i) u[i] = widen(a.v[i]) * silu(widen(gate.v[i]));
   }
@@ -127,6 +129,36 @@ class Part {
 // What normalises `width` elements whose squares add up to this.
 __device__ inline float inverse_root(float squares, int64_t width, float eps) {
   return rsqrtf(squares / static_cast<float>(width) + eps);
+}
+
+// Normalises columns begin to end of row t, of which there are some. All threads of a block of at most kThreads call
+// this; store(d, u) takes kPack elements from d on, or fewer where they pass the end.
+template <int kThreads, class Source, class Store>
+__device__ void normalize_row(const Source& source, const float* weight, int64_t t, int64_t begin, int64_t end,
+                              float eps, Store store) {
+  Part part(source, weight, t, begin, end, threadIdx.x, blockDim.x);
+  float squares = part.squares();
+  part.rest([&](int64_t d, const float (&u)[kPack]) { squares += part.squares(d, u); });
+  squares = block_reduce<kThreads, struct Squares>(squares, Sum{});
+
+  const float scale = inverse_root(squares, end - begin, eps);
+  part.normalize(scale);
+#pragma unroll
+  for (int i = 0; i < kHeld; ++i) store(part.column(i), part.held[i]);
+  part.rest([&](int64_t d, float (&u)[kPack]) {
+    part.normalize(d, u, scale);
+    store(d, u);
+  });
+}
+
+// Rounds as a norm is stored; gives the largest magnitude.
+template <class E>
+__device__ float round_to(float (&v)[kPack]) {
+  widen(narrow<E>(v), v);
+  float most = 0;
+#pragma unroll
+  for (int i = 0; i < kPack; ++i) most = fmaxf(most, fabsf(v[i]));
+  return most;
 }
 
 }  // namespace nemotron_h::cuda::norm

@@ -7,22 +7,13 @@
 #include "checks.h"
 #include "cuda/norm.cuh"
 #include "cuda/quantize_transpose.cuh"
+#include "cuda/temporary.h"
 #include "ops.h"
 
 namespace nemotron_h::cuda {
 namespace {
 
 constexpr int kMost = 1024;  // threads of a block that takes a row
-
-// Rounds as a norm is stored; gives the largest magnitude.
-template <class E>
-__device__ float round_to(float (&v)[kPack]) {
-  widen(narrow<E>(v), v);
-  float most = 0;
-#pragma unroll
-  for (int i = 0; i < kPack; ++i) most = fmaxf(most, fabsf(v[i]));
-  return most;
-}
 
 // A team for each group of `size` columns. Packs past a group's end repeat its last.
 template <class Source, class To>
@@ -37,7 +28,7 @@ __global__ void __launch_bounds__(kMost)
 
   float most = 0;
 #pragma unroll
-  for (int i = 0; i < norm::kHeld; ++i) most = fmaxf(most, round_to<typename Source::Element>(part.held[i]));
+  for (int i = 0; i < norm::kHeld; ++i) most = fmaxf(most, norm::round_to<typename Source::Element>(part.held[i]));
   const float scale = scale_from_amax<To>(block_reduce<kMost, struct Most>(most, Max{}));
   if (threadIdx.x == 0) inverse[t] = 1 / scale;
 #pragma unroll
@@ -63,7 +54,7 @@ __global__ void __launch_bounds__(norm::kThreads, 1)
     part.normalize(root);
 #pragma unroll
     for (int j = 0; j < norm::kHeld; ++j) {
-      most = fmaxf(most, round_to<E>(part.held[j]));
+      most = fmaxf(most, norm::round_to<E>(part.held[j]));
       if (y.data) store_pack<kPack>(y[t], part.column(j), end, part.held[j]);
     }
     __syncthreads();  // before the sums of the next
@@ -99,18 +90,6 @@ struct Normalized {
 };
 
 // ---- on the host
-
-// Memory of an op as a dense tensor.
-struct Temporary {
-  Scratch memory;
-  Tensor tensor;
-
-  Temporary(DType dtype, int64_t rows, int64_t width) : memory(rows * width * size_of(dtype)) {
-    tensor.data = std::shared_ptr<void>(std::shared_ptr<void>(), memory.as<void>());
-    tensor.dtype = dtype, tensor.rank = 2, tensor.shape = {rows, width}, tensor.row_stride = width;
-  }
-  explicit Temporary(int64_t floats) : Temporary(DType::f32, floats, 1) { tensor.rank = 1; }
-};
 
 // Whether these are rows in `groups` of whole packs, and registers hold a group.
 template <class... Tensors>

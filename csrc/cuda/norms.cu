@@ -11,17 +11,7 @@ __global__ void __launch_bounds__(norm::kThreads, 1)
     norm_kernel(Source source, const float* weight, unsigned groups, float eps, Rows<E> y, int64_t size) {
   const int64_t t = groups == 1 ? blockIdx.x : blockIdx.x / groups;
   const int64_t begin = (blockIdx.x - t * groups) * size, end = begin + size;
-  norm::Part part(source, weight, t, begin, end, threadIdx.x, blockDim.x);
-  float squares = part.squares();
-  part.rest([&](int64_t d, const float (&u)[kPack]) { squares += part.squares(d, u); });
-  squares = block_reduce<norm::kThreads, struct Squares>(squares, Sum{});
-
-  const float scale = norm::inverse_root(squares, size, eps);
-  part.normalize(scale);
-#pragma unroll
-  for (int i = 0; i < norm::kHeld; ++i) store_pack<Source::kAccess>(y[t], part.column(i), end, part.held[i]);
-  part.rest([&](int64_t d, float (&u)[kPack]) {
-    part.normalize(d, u, scale);
+  norm::normalize_row<norm::kThreads>(source, weight, t, begin, end, eps, [&](int64_t d, const float (&u)[kPack]) {
     store_pack<Source::kAccess>(y[t], d, end, u);
   });
 }

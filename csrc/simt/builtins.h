@@ -140,6 +140,7 @@ T atomicExch(T* p, simt::Same<T> v) { return simt::atomic_change(p, [=](T) { ret
 template <class T>
 T atomicAdd(T* p, simt::Same<T> v) { return simt::atomic_change(p, [=](T old) { return old + v; }); }
 inline unsigned atomicInc(unsigned* p, unsigned last) {
+  simt::remember_ticket(p);
   return simt::atomic_change(p, [=](unsigned old) { return old >= last ? 0 : old + 1; });
 }
 template <class T>

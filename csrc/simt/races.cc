@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 #include <utility>
 
 #include "simt/machine.h"
@@ -99,20 +100,24 @@ void elsewhere(const char* p, Access access) {
   fail(format("%s %p, which is neither device nor shared memory", verb(access), static_cast<const void*>(p)));
 }
 
+inline bool on_stack(const Thread& t, const void* p) {
+  return static_cast<uintptr_t>(static_cast<const char*>(p) - static_cast<const char*>(t.fiber.stack)) < kStackBytes;
+}
+
 inline void hook(const void* at, size_t bytes, Access access) {
   const Thread* const t = running;
   if (!t) return;
   const char* const p = static_cast<const char*>(at);
-  const uintptr_t in_shared = p - current->shared.bytes, in_heap = p - heap,
-                  in_stack = p - static_cast<const char*>(t->fiber.stack);
+  const uintptr_t in_shared = p - current->shared.bytes, in_heap = p - heap;
   if (in_shared < size_t{kArena} * kMaxCluster) on_shared(in_shared, bytes, access);
   else if (in_heap < kHeapBytes) on_global(p, bytes, access);
-  else if (in_stack >= kStackBytes) elsewhere(p, access);
+  else if (!on_stack(*t, p)) elsewhere(p, access);
 }
 
-// Of a type that must be aligned, as all are whose hooks are not those of unaligned accesses.
+// Of a type that must be aligned, as all are whose hooks are not those of unaligned accesses; or, on the stack, of
+// neighbours that g++ moves together.
 inline void aligned_hook(const void* p, size_t bytes, Access access) {
-  check_alignment(p, bytes);
+  if (running && !on_stack(*running, p)) check_alignment(p, bytes);
   hook(p, bytes, access);
 }
 
@@ -280,6 +285,24 @@ uint64_t atomic(void* p, size_t bytes, FunctionRef<uint64_t(uint64_t)> change, b
   if (after == before) poll(p);
   else moved(*t.cluster);
   return before;
+}
+
+namespace {
+
+std::mutex tickets_mutex;
+std::set<unsigned*> tickets;
+
+}  // namespace
+
+void remember_ticket(unsigned* ticket) {
+  std::lock_guard lock(tickets_mutex);
+  tickets.insert(ticket);
+}
+
+void clear_tickets() {
+  std::lock_guard lock(tickets_mutex);
+  for (unsigned* ticket : tickets) *ticket = 0;
+  tickets.clear();
 }
 
 uint32_t load_acquire(const uint32_t* p) {

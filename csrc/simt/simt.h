@@ -29,6 +29,10 @@ uint64_t seed();
 // How many host threads share the blocks of a launch; 0, as at the start: one for each processor.
 void set_threads(unsigned threads);
 
+// Tickets, the words that atomicInc counts in, go back to 0: a kernel with a bug may have left them anywhere.
+void clear_tickets();
+void remember_ticket(unsigned* ticket);
+
 // Whether the kernels were compiled with access hooks (README: "What sees what").
 bool tracks_accesses();
 

@@ -4,6 +4,7 @@ import { attentionSpecs } from './attention.ts'
 import { linearSpecs } from './linear.ts'
 import { logitsSpecs } from './logits.ts'
 import { mamba2Specs } from './mamba2.ts'
+import { mamba2StepSpecs } from './mamba2_step.ts'
 import { normQuantizeSpecs } from './norm_quantize.ts'
 import { normSpecs } from './norms.ts'
 import { quantizeSpecs } from './quantize.ts'
@@ -17,6 +18,7 @@ export const cases: { [K in keyof Ops]: Spec } = {
   ...quantizeSpecs,
   ...normQuantizeSpecs,
   ...mamba2Specs,
+  ...mamba2StepSpecs,
   ...attentionSpecs,
   ...logitsSpecs,
 }

@@ -2,6 +2,7 @@
 import fc from 'fast-check'
 import { implementations, kernels } from '../device.ts'
 import { kSiluTail, silu, siluRoundings } from './norms.ts'
+import { roundedState } from './rounding.ts'
 import {
   type Arithmetic,
   type Expected,
@@ -39,7 +40,7 @@ export function sequences(inputs: Inputs): Sequence[] {
 type Lengths = [tokens: number, past: number][]
 
 /** S sequences of T tokens together, of which every second one has a past. */
-function cut({ T, S }: { T: number; S: number }, random: Random): Lengths {
+export function cut({ T, S }: { T: number; S: number }, random: Random): Lengths {
   const cuts = Array.from({ length: S - 1 }, () => random.integer(0, T)).sort((a, b) => a - b)
   return Array.from({ length: S }, (_, s) => [
     (cuts[s] ?? T) - (cuts[s - 1] ?? 0),
@@ -49,14 +50,16 @@ function cut({ T, S }: { T: number; S: number }, random: Random): Lengths {
 
 /**
  * Sequences with slots of the pool `state`. What none of them may read, the slots of those without a past and the slots
- * that are not named, holds NaN.
+ * that are not named, holds NaN, there and in `others`, of the same pool.
  */
-export function batch(state: Nd, lengths: Lengths, random: Random) {
+export function batch(state: Nd, lengths: Lengths, random: Random, others: Nd[] = []) {
   const [S, pool] = [lengths.length, state.shape[0]!]
   const slots = random.distinct(S, pool)
-  const row = state.data.length / pool
   const live = new Set(Array.from(slots.data).filter((_, s) => lengths[s]![1] > 0))
-  for (let slot = 0; slot < pool; slot++) if (!live.has(slot)) state.data.fill(Number.NaN, slot * row, (slot + 1) * row)
+  for (const { data } of [state, ...others]) {
+    const row = data.length / pool
+    for (let slot = 0; slot < pool; slot++) if (!live.has(slot)) data.fill(Number.NaN, slot * row, (slot + 1) * row)
+  }
   const past = vector(lengths.map(([, past]) => past))
   return { offsets: offsets(lengths.map(([tokens]) => tokens)), past, slots, state }
 }
@@ -171,9 +174,16 @@ const causalConv1dStep: Spec = {
  * the sums: d, which both scales a term and decays all earlier ones, and the rounding of d A. The sums add to
  * that: over the chunk, twice over the state size, C B^T and C state; and over the chunks, which each scale and add.
  * So do operands: d x, decayed, on its way to the state; then the state, or else the decayed products of B and C, on
- * the way to y. A state that does not fit in f16 is the nearest that does.
+ * the way to y. A state that does not fit in f16 is the nearest that does; a step rounds it to either of its neighbours,
+ * which may add twice what rounding to the nearest does.
+ *
+ * `off`: how far x, B and C may be off already.
  */
-export function recurrence(inputs: Inputs, { operands, sums }: Arithmetic): Record<string, Expected> {
+export function recurrence(
+  inputs: Inputs,
+  { operands, sums }: Arithmetic,
+  off?: Record<'x' | 'B' | 'C', Float64Array>,
+): Record<'y' | 'state', Expected> {
   const [x, dt, B, C, state] = ['x', 'dt', 'B', 'C', 'state'].map((name) => tensorOf(inputs, name)) as [
     Nd,
     Nd,
@@ -195,7 +205,9 @@ export function recurrence(inputs: Inputs, { operands, sums }: Arithmetic): Reco
   const slotBefore = new Map(
     Array.from({ length: saves?.shape[0] ?? 0 }, (_, e) => [saves!.data[2 * e]!, saves!.data[2 * e + 1]!]),
   )
-  const largest = inputs['state.dtype'] === 'f16' ? 65504 : Number.POSITIVE_INFINITY
+  const isF16 = inputs['state.dtype'] === 'f16'
+  const largest = isF16 ? 65504 : Number.POSITIVE_INFINITY
+  const steps = inputs.seed !== undefined
   const y = nd(x.shape, () => 0)
   const yError = new Float64Array(y.data.length)
   const after = nd(state.shape, (i) => state.data[i]!)
@@ -213,7 +225,10 @@ export function recurrence(inputs: Inputs, { operands, sums }: Arithmetic): Reco
       const leave = (slot: number, tokens: number) => {
         for (let i = 0, at = (slot * H + h) * P * N; i < P * N; i++, at++) {
           after.data[at] = Math.min(Math.max(values[i]!, -largest), largest)
-          if (tokens > 0) stateError[at] = errors[i]! + inState(tokens) * sizes[i]! + tiny
+          if (tokens === 0) continue
+          const error = errors[i]! + inState(tokens) * sizes[i]! + tiny
+          const again = isF16 && steps ? 2 ** -11 * (Math.abs(values[i]!) + error) + 2 ** -25 + 2 ** -37 : 0
+          stateError[at] = error + again
         }
       }
       for (let t = begin; t < end; t++) {
@@ -224,17 +239,22 @@ export function recurrence(inputs: Inputs, { operands, sums }: Arithmetic): Reco
         const group = (t * G + Math.floor((h * G) / H)) * N
         for (let p = 0; p < P; p++) {
           const at = (t * H + h) * P + p
+          const xOff = off?.x[at] ?? 0
           const skip = D[h]! * x.data[at]!
-          let [sum, size, error] = [skip, Math.abs(skip), 0]
+          let [sum, size, error] = [skip, Math.abs(skip) + Math.abs(D[h]!) * xOff, Math.abs(D[h]!) * xOff]
           for (let n = 0; n < N; n++) {
             const [i, b, c] = [p * N + n, B.data[group + n]!, C.data[group + n]!]
+            const [bOff, cMost] = [off?.B[group + n] ?? 0, Math.abs(c) + (off?.C[group + n] ?? 0)]
             const input = d * x.data[at]! * b
+            const inputOff = d * (Math.abs(x.data[at]!) * bOff + (Math.abs(b) + bOff) * xOff)
+            const inputMost = Math.abs(input) + inputOff
             values[i] = decay * values[i]! + input
-            errors[i] = decay * (errors[i]! + (dError + u) * Math.abs(d * A[h]!) * sizes[i]!) + dError * Math.abs(input)
-            sizes[i] = decay * sizes[i]! + Math.abs(input)
+            errors[i] =
+              decay * (errors[i]! + (dError + u) * Math.abs(d * A[h]!) * sizes[i]!) + dError * inputMost + inputOff
+            sizes[i] = decay * sizes[i]! + inputMost
             sum += values[i]! * c
-            size += sizes[i]! * Math.abs(c)
-            error += errors[i]! * Math.abs(c)
+            size += sizes[i]! * cMost
+            error += errors[i]! * cMost + Math.abs(values[i]!) * (cMost - Math.abs(c))
           }
           error += inY * size + tiny
           const gate = z ? silu(z.data[at]!) : 1
@@ -322,9 +342,12 @@ const packed =
     return makeScan({ ...sizes, T, S: lengths.length }, random, lengths)
   }
 
+/** Of which the words differ. */
+export const seed = 5 * 2 ** 32 + 7
+
 const makeStep = ({ S = 0, ...sizes }: Sizes, random: Random): Inputs => {
   const { offsets: _, chunk: __, segment: ___, ...rest } = makeScan({ ...sizes, S, T: S }, random)
-  return { ...rest, seed: 0 }
+  return { ...rest, seed }
 }
 
 const one = { T: 80, S: 1, G: 2, heads: 2, P: 6, N: 10, chunk: 32 }
@@ -347,6 +370,11 @@ export const edges: Record<string, (T: number, H: number, random: Random) => Inp
   'steps around the linear part of softplus': (T, H, random) => ({
     dt: nd([T, H], () => [19.9, 20, 20.1, -30, -100][random.integer(0, 4)]!),
     A: random.uniform([H], -0.1, -0.01),
+    dtBias: vector(Array(H).fill(0)),
+  }),
+  'steps that exp cannot hold': (T, H) => ({
+    dt: nd([T, H], () => 100),
+    A: vector(Array(H).fill(-1e-3)),
     dtBias: vector(Array(H).fill(0)),
   }),
   'clamped steps': () => ({ dtMin: 0.05, dtMax: 0.3 }),
@@ -485,15 +513,46 @@ const ssmScan: Spec = {
   },
 }
 
+/** A step after which the state is what f32 holds exactly, before it is rounded: d is 1, and nothing decays. */
+function exactStep(sizes: Sizes, x: (i: number) => number, B: (i: number) => number, random: Random): Inputs {
+  const inputs = makeStep({ ...sizes, half: 1 }, random)
+  const [ofX, ofB, state] = ['x', 'B', 'state'].map((name) => tensorOf(inputs, name)) as [Nd, Nd, Nd]
+  return {
+    ...inputs,
+    exact: true,
+    x: nd(ofX.shape, x),
+    B: nd(ofB.shape, B),
+    state: nd(state.shape, (i) => Math.round(state.data[i]! * 2 ** 10) / 2 ** 10),
+    A: nd([ofX.shape[1]!], () => 0),
+    dtMin: 1,
+    dtMax: 1,
+  }
+}
+
+/** About the ends of f16 and of its normal numbers, and where f32 has bits that f16 has not. */
+const edgesOfF16 = [
+  ...[65504, 65519, 65520, 1e6, Number.POSITIVE_INFINITY, -65504, -7e4, Number.NEGATIVE_INFINITY, Number.NaN],
+  ...[0, -0, 2 ** -14, 1.9 * 2 ** -15, -1.1 * 2 ** -16, 1.3 * 2 ** -24, 0.7 * 2 ** -25, -0.9 * 2 ** -36, 1e-40],
+  ...[1, 1 + 2 ** -11, 2 - 2 ** -20, -3.1, 1e-3, 2047.9],
+]
+
 const ssmStep: Spec = {
-  reference: (inputs) => recurrence(inputs, f32Arithmetic),
+  reference(inputs) {
+    if (!inputs.exact) return recurrence(inputs, f32Arithmetic)
+    const { y, state } = recurrence({ ...inputs, 'state.dtype': 'f32' }, f32Arithmetic)
+    return { y, state: { value: roundedState(state.value, inputs), error: 0 } }
+  },
   make: makeStep,
   sizes: {
     'three sequences': { S: 3, G: 2, heads: 3, P: 3, N: 5, gate: 1 },
-    'heads of the 8B and 56B': { S: 2, G: 1, heads: 2, P: 64, N: 128 },
+    'a state of f16': { S: 3, G: 2, heads: 3, P: 3, N: 13, gate: 1, half: 1 },
+    'a state of f16, in packs': { S: 2, G: 2, heads: 1, P: 10, N: 24, half: 1 },
+    'heads of the 8B': { S: 2, G: 1, heads: 2, P: 64, N: 128, gate: 1 },
+    'heads of the 8B, a state of f16': { S: 2, G: 1, heads: 2, P: 64, N: 128, half: 1 },
     'heads of the 9B and 12B': { S: 2, G: 2, heads: 1, P: 80, N: 128 },
-    'a state of 256': { S: 1, G: 1, heads: 1, P: 10, N: 256 },
+    'heads of the 56B': { S: 1, G: 1, heads: 2, P: 64, N: 256 },
     'a state of more than a warp at a time': { S: 2, G: 1, heads: 2, P: 18, N: 136 },
+    'heads of more rows than a block': { S: 1, G: 1, heads: 2, P: 70, N: 131, half: 1 },
     'more sequences than threads': { S: 131, G: 1, heads: 1, P: 2, N: 3 },
     'no state': { S: 2, G: 1, heads: 2, P: 5, N: 0 },
     'no sequences': { S: 0, G: 1, heads: 2, P: 4, N: 8 },
@@ -505,8 +564,36 @@ const ssmStep: Spec = {
     P: fc.integer({ min: 1, max: 20 }),
     N: fc.integer({ min: 1, max: 80 }),
     gate: fc.nat(1),
+    half: fc.nat(1),
   }),
-  special: special((random) => makeStep({ S: 5, G: 2, heads: 2, P: 6, N: 10 }, random)),
+  special: {
+    ...special((random) => makeStep({ S: 5, G: 2, heads: 2, P: 6, N: 10 }, random)),
+    // x B has 7 bits after those of f16 in [1, 2).
+    'a state of f16, every bit': (random) =>
+      exactStep(
+        { S: 5, G: 2, heads: 2, P: 6, N: 13 },
+        (i) => (i % 2 ? 2 ** -10 : -(2 ** -10)),
+        () => random.integer(-255, 255) / 128,
+        random,
+      ),
+    'a state of f16, every bit, in packs': (random) =>
+      exactStep(
+        { S: 3, G: 1, heads: 2, P: 70, N: 136 },
+        (i) => (i % 2 ? 2 ** -10 : -(2 ** -10)),
+        () => random.integer(-255, 255) / 128,
+        random,
+      ),
+    'a state of f16 at the edges': (random) => {
+      const sizes = { S: 2, G: 1, heads: 1, P: 3, N: edgesOfF16.length }
+      const inputs = exactStep(
+        sizes,
+        () => 1,
+        (i) => edgesOfF16[i % edgesOfF16.length]!,
+        random,
+      )
+      return { ...inputs, past: vector([0, 0]) }
+    },
+  },
 }
 
 export const mamba2Specs = { causalConv1d, causalConv1dStep, ssmScan, ssmStep }

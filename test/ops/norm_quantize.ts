@@ -1,12 +1,12 @@
 // Norms whose results go to fp8. How far a norm may be off is said in norms.ts; here it is rounded besides, as it is
 // stored, and its largest magnitude is off as far as any of its elements. test/ops/norm_quantize.test.ts has the bits.
 import fc from 'fast-check'
-import { eighths, kSiluTail, normalized, silu, siluRoundings } from './norms.ts'
+import { eighths, gate, normalized } from './norms.ts'
 import { asColumns, format, kLargestFloat, largest, magnitude } from './quantize.ts'
 import { type Expected, type Inputs, type Nd, nd, type Random, type Sizes, type Spec, tensorOf, u } from './spec.ts'
 
 /** The result of a norm in fp8, with `scales` of them. */
-function quantized(norm: Expected, scales: number, to: string): { y: Expected; scale: Expected } {
+export function quantized(norm: Expected, scales: number, to: string): { y: Expected; scale: Expected } {
   const [T, D] = norm.value.shape as [number, number]
   const limit = largest[to]!
   // Rounded to bf16, or f32, which is less.
@@ -168,10 +168,9 @@ const addRmsNormQuantize: Spec = {
 const gatedRmsNormQuantize: Spec = {
   reference: (inputs) => {
     const [x, z, weight] = (['x', 'z', 'weight'] as const).map((name) => tensorOf(inputs, name))
-    const gated = nd(x!.shape, (i) => x!.data[i]! * silu(z!.data[i]!))
-    const roundings = z!.data.map((v) => siluRoundings(v) + 1)
     const size = weight!.data.length / (inputs.groups as number)
-    const norm = normalized(gated, weight!, inputs.eps as number, size, roundings, kSiluTail * magnitude(x!.data))
+    const { value, off } = gate(x!, z!)
+    const norm = normalized(value, weight!, inputs.eps as number, size, off)
     return quantized(norm, inputs.scales as number, inputs.to as string)
   },
   make: ({ T, G, size, each }: Sizes, random) => ({

@@ -17,29 +17,41 @@ export const silu = (x: number) => (x === Number.NEGATIVE_INFINITY ? 0 : x / (1 
 const held = (v: number) => (Math.abs(v) >= 2 ** 128 ? Math.sign(v) * Number.POSITIVE_INFINITY : v)
 
 /**
- * x * rsqrt(mean(x^2) + eps) * weight, the mean over parts of `size`. `roundings`: how many u each element of x is off
- * already; `tail`: how much besides, of each.
+ * x * rsqrt(mean(x^2) + eps) * weight, the mean over parts of `size`. `off`: how far each element of x may be off
+ * already.
  */
-export function normalized(x: Nd, weight: Nd, eps: number, size: number, roundings?: Float64Array, tail = 0): Expected {
+export function normalized(x: Nd, weight: Nd, eps: number, size: number, off?: Float64Array): Expected {
   const D = weight.data.length
+  const least = Math.fround(eps)
   const value = new Float64Array(x.data.length)
   const error = new Float64Array(x.data.length)
   for (let part = 0; part < value.length; part += size) {
-    let squares = 0
-    let off = 0 // of squares, in u
+    let [squares, squaresOff] = [0, 0]
     for (let i = part; i < part + size; i++) {
       squares += x.data[i]! ** 2
-      off += 2 * (roundings?.[i] ?? 0) * x.data[i]! ** 2
+      if (off) squaresOff += (2 * Math.abs(x.data[i]!) + off[i]!) * off[i]!
     }
-    const scale = 1 / Math.sqrt(squares / size + Math.fround(eps))
+    const scaleOf = (squares: number) => 1 / Math.sqrt(squares / size + least)
+    const scale = scaleOf(squares)
+    const most = off ? scaleOf(Math.max(squares - squaresOff, 0)) : scale
+    const apart = off ? Math.max(most - scale, scale - scaleOf(squares + squaresOff)) : 0
     // Under the root: squares and their sum, the mean, + eps; then the root, its inverse and two products.
-    const all = (size + 3 + (squares > 0 ? off / squares : 0)) / 2 + 4
+    const roundings = (size + 3) / 2 + 4
     for (let i = part; i < part + size; i++) {
-      value[i] = x.data[i]! * scale * weight.data[i % D]!
-      error[i] = (all + (roundings?.[i] ?? 0)) * u * Math.abs(value[i]!) + tail * scale * Math.abs(weight.data[i % D]!)
+      const [v, by, miss] = [Math.abs(x.data[i]!), weight.data[i % D]!, off?.[i] ?? 0]
+      value[i] = x.data[i]! * scale * by
+      error[i] = (miss * most + v * apart + roundings * u * (v + miss) * most) * Math.abs(by)
     }
   }
   return { value: { shape: x.shape, data: value }, error }
+}
+
+/** x * silu(z) in numbers, and how far f32 may miss it. */
+export function gate(x: Nd, z: Nd) {
+  const value = nd(x.shape, (i) => x.data[i]! * silu(z.data[i]!))
+  const missOf = (v: number, i: number) =>
+    (siluRoundings(z.data[i]!) + 1) * u * Math.abs(v) + kSiluTail * Math.abs(x.data[i]!)
+  return { value, off: value.data.map(missOf) }
 }
 
 const rows = {
@@ -121,10 +133,8 @@ const gatedRmsNorm: Spec = {
   reference: (inputs) => {
     const [x, z, weight] = (['x', 'z', 'weight'] as const).map((name) => tensorOf(inputs, name))
     const size = weight!.data.length / (inputs.groups as number)
-    const u = nd(x!.shape, (i) => x!.data[i]! * silu(z!.data[i]!))
-    const most = x!.data.reduce((a, b) => Math.max(a, Math.abs(b)), 0)
-    const roundings = z!.data.map((v) => siluRoundings(v) + 1)
-    return { y: normalized(u, weight!, inputs.eps as number, size, roundings, kSiluTail * most) }
+    const { value, off } = gate(x!, z!)
+    return { y: normalized(value, weight!, inputs.eps as number, size, off) }
   },
   make: gated((shape, random) => random.normal(shape, 2)),
   sizes: {

@@ -19,6 +19,8 @@ const counted = (n: number) => Array.from({ length: n }, (_, i) => i)
 const token = { S: 300, shortest: 1, longest: 1, past: 0, H: 1, P: 4 }
 const slots = { T: 6, S: 3, D: 4, W: 4 }
 const steps = { S: 131, D: 8, W: 4 }
+const stepOne = { S: 1, G: 1, heads: 2, P: 70, N: 128 }
+const layerOne = { ...stepOne, W: 4 }
 
 // A sequence of 5 tokens, and one of 4 that 2 came before: chunks end before tokens 4 and 7.
 const saves = { T: 9, S: 2, G: 1, heads: 1, P: 8, N: 8, chunk: 4, saves: 3 }
@@ -198,6 +200,69 @@ export const refused: { [K in keyof Ops]?: Record<string, Refusal> } = {
       sizes: { T: 300, S: 1, G: 1, heads: 1, P: 1, N: 1, chunk: 1, saves: 300 },
       wrong: { saves: { 541: 999, 598: 0 } },
       message: 'saves[270,1] is 999, expected 0 to 302',
+    },
+  },
+  ssmStep: {
+    'a slot past the pool': { sizes: stepOne, wrong: { slots: [3] }, message: 'slots[0] is 3, expected 0 to 2' },
+    'a negative slot': { sizes: stepOne, wrong: { slots: [-1] }, message: 'slots[0] is -1, expected 0 to 2' },
+    'a negative past before its slot': {
+      sizes: stepOne,
+      wrong: { past: [-1], slots: [3] },
+      message: 'past[0] is -1, expected at least 0',
+    },
+    'a slot past the pool, of the second of three': {
+      sizes: { ...stepOne, S: 3 },
+      wrong: { slots: [0, 5, 1] },
+      message: 'slots[1] is 5, expected 0 to 4',
+      partly: true,
+    },
+    'a slot named twice': {
+      sizes: { ...stepOne, S: 3 },
+      wrong: { slots: [2, 1, 2] },
+      message: 'slots names 2 twice, expected a slot for each sequence',
+      partly: true,
+    },
+  },
+  mamba2Step: {
+    'a slot past the pool': { sizes: layerOne, wrong: { slots: [3] }, message: 'slots[0] is 3, expected 0 to 2' },
+    'a negative slot': { sizes: layerOne, wrong: { slots: [-1] }, message: 'slots[0] is -1, expected 0 to 2' },
+    'a negative past before its slot': {
+      sizes: layerOne,
+      wrong: { past: [-1], slots: [3] },
+      message: 'past[0] is -1, expected at least 0',
+    },
+    'a slot past the pool, of the second of three': {
+      sizes: { ...layerOne, S: 3 },
+      wrong: { slots: [0, 5, 1] },
+      message: 'slots[1] is 5, expected 0 to 4',
+      partly: true,
+    },
+    'a slot named twice': {
+      sizes: { ...layerOne, S: 3 },
+      wrong: { slots: [2, 1, 2] },
+      message: 'slots names 2 twice, expected a slot for each sequence',
+      partly: true,
+    },
+  },
+  mamba2StepQuantize: {
+    'a slot past the pool': { sizes: layerOne, wrong: { slots: [3] }, message: 'slots[0] is 3, expected 0 to 2' },
+    'a negative slot': { sizes: layerOne, wrong: { slots: [-1] }, message: 'slots[0] is -1, expected 0 to 2' },
+    'a negative past before its slot': {
+      sizes: layerOne,
+      wrong: { past: [-1], slots: [3] },
+      message: 'past[0] is -1, expected at least 0',
+    },
+    'a slot past the pool, of the second of three': {
+      sizes: { ...layerOne, S: 3 },
+      wrong: { slots: [0, 5, 1] },
+      message: 'slots[1] is 5, expected 0 to 4',
+      partly: true,
+    },
+    'a slot named twice': {
+      sizes: { ...layerOne, S: 3, each: 1 },
+      wrong: { slots: [2, 1, 2] },
+      message: 'slots names 2 twice, expected a slot for each sequence',
+      partly: true,
     },
   },
   countTokens: {

@@ -4,12 +4,12 @@ import { type Inputs, type Nd, nd, type Sizes, type Spec, tensorOf, vector } fro
 
 export const rowOf = (x: Nd, s: number): number[] => Array.from(x.data.subarray(s * x.shape[1]!, (s + 1) * x.shape[1]!))
 
-/** Philox 4x32-10 (Salmon et al. 2011): ten rounds, each from the words and keys of the one before. */
-export function philox(counter: number[], key: number[]): number[] {
+/** Philox 4x32 (Salmon et al. 2011): rounds, usually ten, each from the words and keys of the one before. */
+export function philox(counter: number[], key: number[], rounds = 10): number[] {
   const mask = 0xffffffffn
   let [c0, c1, c2, c3] = counter.map((w) => BigInt(w) & mask) as [bigint, bigint, bigint, bigint]
   let [k0, k1] = key.map((w) => BigInt(w) & mask) as [bigint, bigint]
-  for (let round = 0; round < 10; round++) {
+  for (let round = 0; round < rounds; round++) {
     const [left, right] = [0xd2511f53n * c0, 0xcd9e8d57n * c2]
     ;[c0, c1, c2, c3] = [(right >> 32n) ^ c1 ^ k0, right & mask, (left >> 32n) ^ c3 ^ k1, left & mask]
     k0 = (k0 + 0x9e3779b9n) & mask

@@ -13,6 +13,8 @@ export interface Emulator {
   seed(seed: number): void
   /** Host threads for the blocks of a launch; 0: one for each processor. */
   threads(count: number): void
+  /** What blocks take turns by goes back to 0, wherever a kernel with a bug has left it. */
+  clearTickets(): void
   /** Calls of our functions of these names go to the library's; without arguments, back to ours. */
   useKernels(path?: string, symbols?: string[]): void
   /** What a library's check finds wrong; '' if nothing. */

@@ -95,6 +95,7 @@ const compiler = new Compiler()
 afterEach(() => {
   emulator?.useKernels()
   emulator?.seed(0)
+  emulator?.clearTickets()
   binding.useKernels('measured')
 })
 

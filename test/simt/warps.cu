@@ -48,6 +48,29 @@ __global__ void hand_over_kernel(int* out, int rounds) {
   }
 }
 
+// Pairs of 8-byte numbers on the stack, which g++ moves as 16 bytes wherever they lie.
+struct Pair {
+  int64_t a, b;
+};
+struct Local {
+  int64_t number;
+  Pair first;
+  int64_t next;
+  Pair second;
+};
+__attribute__((noinline)) int64_t sum(const Local& l) {
+  return l.number + l.first.a + 2 * l.first.b + l.next + 3 * l.second.a + 4 * l.second.b;
+}
+__attribute__((noinline)) int64_t swapped(const Local& l) {
+  const Local other{l.next, l.second, l.number, l.first};
+  return sum(other);
+}
+__global__ void stack_kernel(int* out) {
+  const int t = threadIdx.x;
+  const Local local{t, {1, 2}, 3, {4, 5}};
+  out[t] = static_cast<int>(swapped(local));
+}
+
 // Sums of 100 numbers by the warps, then of the warps' by thread 0.
 __global__ void sum_kernel(int* out, const int* in, int n) {
   auto& sums = shared<int[8], struct Sums>();
@@ -185,6 +208,12 @@ CHECK(shared_count) {
   float count = 0;
   for (float v : in) count += v > 0;
   return check::compare(out.values(), [&](size_t) { return count; });
+}
+
+CHECK(stack) {
+  Array<int> out(64);
+  check::launch(stack_kernel, {.block = 64}, static_cast<int*>(out));
+  return check::compare(out.values(), [](size_t i) { return 3 + 4 + 2 * 5 + i + 3 * 1 + 4 * 2; });
 }
 
 CHECK(mma) {

@@ -20,20 +20,6 @@ const prefill: Omit<Mutant, 'file' | 'op'>[] = [
     caught: /nothing that orders the two|is .*, expected/,
   },
   {
-    title: 'the state is left last row first',
-    find: 'for (int w = 0; w < op.W - 1; ++w) store(state',
-    replace: 'for (int w = op.W - 2; w >= 0; --w) store(state',
-    cases: ['sequences shorter than the window, some empty'],
-    caught: wrong,
-  },
-  {
-    title: 'a state without a past is read',
-    find: 'if (t >= begin || !fresh)',
-    replace: 'if (true)',
-    cases: ['two sequences'],
-    caught: wrong,
-  },
-  {
     title: 'rows past the end are loaded',
     find: 'min(t + r, last - 1)',
     replace: '(t + r)',
@@ -63,6 +49,24 @@ const prefill: Omit<Mutant, 'file' | 'op'>[] = [
   },
 ]
 
+/** Of the channels of a thread. */
+const channels: Omit<Mutant, 'file' | 'op'>[] = [
+  {
+    title: 'the state is left last row first',
+    find: 'for (int w = 0; w < op.W - 1; ++w) store(state',
+    replace: 'for (int w = op.W - 2; w >= 0; --w) store(state',
+    cases: ['sequences shorter than the window, some empty'],
+    caught: wrong,
+  },
+  {
+    title: 'a state without a past is read',
+    find: 'if (t >= begin || !fresh)',
+    replace: 'if (true)',
+    cases: ['two sequences'],
+    caught: wrong,
+  },
+]
+
 const step: Omit<Mutant, 'file' | 'op'>[] = [
   {
     title: 'the rows of the state do not move',
@@ -82,5 +86,6 @@ const step: Omit<Mutant, 'file' | 'op'>[] = [
 const file = 'csrc/cuda/conv1d.cu'
 export const mutants: Mutant[] = [
   ...prefill.map((mutant) => ({ ...mutant, file, op: 'causalConv1d' })),
+  ...channels.map((mutant) => ({ ...mutant, file: 'csrc/cuda/conv1d.cuh', source: file, op: 'causalConv1d' })),
   ...step.map((mutant) => ({ ...mutant, file, op: 'causalConv1dStep' })),
 ]

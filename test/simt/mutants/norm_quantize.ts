@@ -45,7 +45,8 @@ export const mutants: Mutant[] = [
     caught: race,
   },
   {
-    file,
+    file: 'csrc/cuda/norm.cuh',
+    source: file,
     title: 'signs count',
     find: 'fabsf(v[i])',
     replace: 'v[i]',
@@ -92,8 +93,8 @@ export const mutants: Mutant[] = [
   {
     file,
     title: 'the largest of the last part',
-    find: 'most = fmaxf(most, round_to<E>(part.held[j]));',
-    replace: 'most = round_to<E>(part.held[j]);',
+    find: 'most = fmaxf(most, norm::round_to<E>(part.held[j]));',
+    replace: 'most = norm::round_to<E>(part.held[j]);',
     op: 'rmsNormQuantize',
     cases: ['more rows than blocks, of two warps, one scale'],
     caught: wrong,

@@ -69,7 +69,7 @@ export const mutants: Mutant[] = [
     caught: wrong,
   },
   {
-    file,
+    ...part,
     title: 'every group has the weights of the first',
     find: 'part(source, weight, t, begin',
     replace: 'part(source, weight - begin, t, begin',
@@ -87,7 +87,7 @@ export const mutants: Mutant[] = [
     caught: wrong,
   },
   {
-    file,
+    ...part,
     title: 'what registers do not hold is not summed',
     find: '  part.rest([&](int64_t d, const float (&u)[kPack]) { squares += part.squares(d, u); });\n',
     replace: '',
@@ -117,8 +117,8 @@ export const mutants: Mutant[] = [
   {
     file,
     title: 'all groups go to the first',
-    find: 'store_pack<Source::kAccess>(y[t], part.column(i), end, part.held[i]);',
-    replace: 'store_pack<Source::kAccess>(y[t] - begin, part.column(i), end, part.held[i]);',
+    find: 'store_pack<Source::kAccess>(y[t], d, end, u);',
+    replace: 'store_pack<Source::kAccess>(y[t] - begin, d, end, u);',
     op: 'gatedRmsNorm',
     cases: ['groups'],
     caught: unordered,
