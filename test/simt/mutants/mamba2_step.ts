@@ -296,7 +296,7 @@ const quantize: Omit<Mutant, 'file' | 'op'>[] = [
     title: 'the largest that the first thread has seen',
     find: '  most = block_reduce<kThreads, struct Most>(most, Max{});\n',
     replace: '',
-    cases: ['one sequence, a scale for each row'],
+    cases: ['the largest in the last group'],
     caught: wrong,
   },
   {
