@@ -553,6 +553,7 @@ const ssmStep: Spec = {
     'heads of the 56B': { S: 1, G: 1, heads: 2, P: 64, N: 256 },
     'a state of more than a warp at a time': { S: 2, G: 1, heads: 2, P: 18, N: 136 },
     'heads of more rows than a block': { S: 1, G: 1, heads: 2, P: 70, N: 131, half: 1 },
+    'many rows of little state': { S: 1, G: 1, heads: 1, P: 300, N: 3 },
     'more sequences than threads': { S: 131, G: 1, heads: 1, P: 2, N: 3 },
     'no state': { S: 2, G: 1, heads: 2, P: 5, N: 0 },
     'no sequences': { S: 0, G: 1, heads: 2, P: 4, N: 8 },

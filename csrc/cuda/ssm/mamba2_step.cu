@@ -108,8 +108,8 @@ __global__ void __launch_bounds__(kThreads, kPacks && sizeof(T) == 2 ? 2 : 1)
   step::Columns<E, kPacks> state(team, op.state + (static_cast<int64_t>(slot) * op.I() + head) * op.N, op.N, past == 0,
                                  {op.seed, past, eights});
 
-  const auto channel = [&](int d) {
-    return Channels<T, 1>{op.convolution, d, s, s + 1, op.convolution.of_slot(slot), past == 0};
+  const auto channel = [&](int d) {  // its slot is read again: there are no registers to keep it
+    return Channels<T, 1>{op.convolution, d, s, s + 1, op.convolution.of_slot(op.slots[s]), op.past[s] == 0};
   };
   const float d = step_size(dt, bias, op.dt_min, op.dt_max), decay = expf(d * A);
   const auto dx = [&](int r) { return r < team.rows ? d * convolved.x[team.row(r) - begin] : 0; };

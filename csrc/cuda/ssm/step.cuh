@@ -20,7 +20,7 @@ inline constexpr int kRows = 32 / kColumns<E>;
 
 // How the rows of a head are shared out. Bits depend on it, and it on nothing but the sizes of a head.
 struct Partition {
-  int lanes;  // of a team: as many as a row takes, but 8 to a warp
+  int lanes;  // of a team: as many as a row takes, from 8 to a warp
   int parts;  // blocks of a head
   int rows;   // of a block
   int threads;

@@ -43,12 +43,6 @@ const step: Omit<Mutant, 'file' | 'op'>[] = [
     cases: small,
   },
   {
-    title: 'groups share a ticket',
-    find: 'comes_last(tickets + g, ',
-    replace: 'comes_last(tickets, ',
-    cases: small,
-  },
-  {
     title: 'sequences share tickets',
     find: 'static_cast<int64_t>(blockIdx.z) * (op.G + 1)',
     replace: '0',
@@ -127,8 +121,8 @@ const step: Omit<Mutant, 'file' | 'op'>[] = [
   },
   {
     title: "a convolution's state without a past is read",
-    find: 'op.convolution.of_slot(slot), past == 0}',
-    replace: 'op.convolution.of_slot(slot), false}',
+    find: 'of_slot(op.slots[s]), op.past[s] == 0}',
+    replace: 'of_slot(op.slots[s]), false}',
     cases: small,
     caught: wrong,
   },
@@ -274,6 +268,12 @@ const step: Omit<Mutant, 'file' | 'op'>[] = [
 const each = 'three sequences, a scale for each row'
 const quantize: Omit<Mutant, 'file' | 'op'>[] = [
   {
+    title: 'groups of a row do not share a ticket',
+    find: 'comes_last(tickets + op.G, op.G - 1)',
+    replace: 'comes_last(tickets + g, op.G - 1)',
+    cases: [each],
+  },
+  {
     title: 'a row is quantised before all groups are normalised',
     find: 'comes_last(tickets + op.G, op.G - 1)',
     replace: 'comes_last(tickets + op.G, 0)',
@@ -296,7 +296,7 @@ const quantize: Omit<Mutant, 'file' | 'op'>[] = [
     title: 'the largest that the first thread has seen',
     find: '  most = block_reduce<kThreads, struct Most>(most, Max{});\n',
     replace: '',
-    cases: ['one sequence, a scale for each row'],
+    cases: ['the largest in the last group'],
     caught: wrong,
   },
   {

@@ -91,7 +91,7 @@ const shared: Omit<Mutant, 'file' | 'op'>[] = [
     title: 'a state without a past is read',
     find: '&& !fresh_ && n < N_',
     replace: '&& n < N_',
-    cases: ['three sequences'],
+    cases: ['more sequences than threads'],
     caught: wrong,
   },
   {
@@ -130,7 +130,7 @@ const shared: Omit<Mutant, 'file' | 'op'>[] = [
     title: 'half of a team is summed',
     find: 'int by = lanes / 2; by',
     replace: 'int by = lanes / 4; by',
-    cases: ['three sequences'],
+    cases: ['heads of the 8B'],
     caught: wrong,
   },
   {
@@ -177,7 +177,7 @@ const shared: Omit<Mutant, 'file' | 'op'>[] = [
     title: 'fewer lanes than a team has rows',
     find: '(std::bit_ceil(accesses), 8, kWarp)',
     replace: '(std::bit_ceil(accesses), 1, kWarp)',
-    cases: ['three sequences', 'more sequences than threads', 'no state'],
+    cases: ['many rows of little state'],
   },
   {
     title: 'the noise of every position is the same',
