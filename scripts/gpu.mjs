@@ -32,6 +32,11 @@ const steps = [
     args: ['bench/choose-gemm.mjs', '--json', join(out, 'gemm.json'), '--table', join(out, 'choices.def')],
     share: 0.5,
   },
+  {
+    name: 'attention',
+    args: ['bench/attention.mjs', '--seconds', '0.1', '--json', join(out, 'attention.json')],
+    share: 0.3,
+  },
   { name: 'ops-56b', args: bench('ops-56b', '--models', '56b'), share: 0.5 },
   { name: 'ops-47b', args: bench('ops-47b', '--models', '47b'), share: 0.5 },
   { name: 'decode', args: ['bench/decode.mjs', '--device', 'cuda'], share: 0.5 },

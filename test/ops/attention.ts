@@ -263,8 +263,9 @@ function attend(inputs: Inputs, { operands, sums }: Arithmetic): Record<string, 
       const total = weights.reduce((sum, x) => sum + x, 0)
 
       // How far the exponent of a weight may be off, as an absolute error of the score: the dot product, its scale,
-      // that of the key head, and the product with them; the distances from the running maxima, which add up to that from the last; then for
-      // each time it is scaled down, at most once for every key, nothing more than exp (4 u) and a product.
+      // that of the key head, and the product with them; the distances from the running maxima, which add up to that
+      // from the last; then for each time it is scaled down, at most once for every key, nothing more than exp (4 u)
+      // and a product.
       const off = Math.max(
         ...products.map((terms, j) => {
           const magnitude = terms.reduce((sum, x) => sum + Math.abs(x), 0)

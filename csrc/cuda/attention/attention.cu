@@ -16,9 +16,9 @@ void by_tiles(const Problem<KV>& p, int64_t tokens) {
   const int64_t S = p.batch.sequences;
   const int warps = tokens * p.heads <= kWarpRows * S ? 1 : kMaxWarps;
   const int64_t tiles = first_tile(tokens, S, p.heads, warps * kWarpRows);
-  const int64_t column_blocks = ceil_div(p.P, Tile<kP>::kColumns);
+  const unsigned column_blocks = ceil_div(p.P, Tile<kP>::kColumns);
   launch(tile_kernel<kP, KV>,
-         {.grid = dim3(tiles, static_cast<unsigned>(p.groups * column_blocks)), .block = static_cast<unsigned>(warps * kWarp),
+         {.grid = dim3(tiles, p.groups * column_blocks), .block = static_cast<unsigned>(warps * kWarp),
           .smem = Tile<kP>::smem(warps)},
          p, faults());
 }

@@ -54,7 +54,8 @@ struct Decode {
     constexpr int kRowsOfLine = kChunks < 8 ? 8 / kChunks : 1;
     return row * kRowBytes + (chunk ^ (row / kRowsOfLine) % (kChunks < 8 ? kChunks : 8)) * 16;
   }
-  // From a chunk of a row to chunk ^ `by`, without a register for each: rows and stages begin at multiples of kRowBytes.
+  // From a chunk of a row to chunk ^ `by`, without a register for each: rows and stages begin at multiples of
+  // kRowBytes.
   __device__ static const uint8_t* other_chunk(const uint8_t* chunk, int by) {
     return reinterpret_cast<const uint8_t*>(reinterpret_cast<uintptr_t>(chunk) ^ by * 16);
   }
@@ -286,15 +287,15 @@ __global__ void __launch_bounds__(Decode<kP, KV, kTiles>::kThreads, Decode<kP, K
       constexpr int kShare = kKeys / D::kWarps, kAtOnce = kWarp / D::kChunks;
       const int own = warp * kShare + lane % kShare, key = ahead.key + own, chunk = lane % D::kChunks;
       const int end = ahead.end();
-      const int64_t place = key < end ? work.batch.place(ahead.s, key) : -1;
-      const int column = ahead.g * p.P + chunk * (16 / int{sizeof(KV)});
-      const bool inside = chunk * (16 / int{sizeof(KV)}) < p.P;
+      // In elements from the pool's first; negative: nowhere.
+      const int64_t place = key < end ? (work.batch.place(ahead.s, key) * work.groups + ahead.g) * p.P : -1;
+      const int column = chunk * (16 / int{sizeof(KV)});
 #pragma unroll
       for (int i = 0; i < kShare; i += kAtOnce) {
         const int from = i + lane / D::kChunks;
         const int64_t of_key = __shfl_sync(kAllLanes, place, from);
-        const bool there = inside && of_key >= 0;
-        const int64_t offset = there ? of_key * work.groups * p.P + column : 0;
+        const bool there = of_key >= 0 && column < p.P;
+        const int64_t offset = there ? of_key + column : 0;
         uint8_t* const to = stage(slot) + D::place(warp * kShare + from, chunk);
         cp_async_16(to, p.k + offset, there);
         cp_async_16(to + kKeys * D::kRowBytes, p.v + offset, there);

@@ -54,8 +54,8 @@ struct Accumulator {
   }
 };
 
-// Products of queries with a block of keys, in the same layout, become weights, and a part takes these. sees: how many of
-// the keys each row sees, the first row no more than the second.
+// Products of queries with a block of keys, in the same layout, become weights, and a part takes these. sees: how many
+// of the keys each row sees, the first row no more than the second.
 template <int kBlocks, int kColumns>
 __device__ void weigh(float (&s)[kBlocks][4], float scale, const int (&sees)[2], Accumulator<kColumns>& part) {
   constexpr int kKeys = 8 * kBlocks;

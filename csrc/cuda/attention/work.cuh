@@ -74,8 +74,8 @@ __device__ inline Cursor find_item(const Work& work, int64_t item, int s, int64_
   return at;
 }
 
-// The shares of a grid of blocks of kThreads, and in `at` the first item of this one, if it has any. counts: [kThreads],
-// in shared memory; free after a barrier.
+// The shares of a grid of blocks of kThreads, and in `at` the first item of this one, if it has any. counts:
+// [kThreads], in shared memory; free after a barrier.
 template <int kThreads>
 __device__ Shares share_out(const Work& work, int64_t* counts, Cursor& at) {
   const int sequences = work.batch.sequences, each = static_cast<int>(ceil_div(sequences, kThreads));

@@ -83,30 +83,9 @@ export const mutants: Mutant[] = [
       cases: ['prefill'],
     },
     {
-      title: 'a token sees the next',
-      find: 'i % 2 >= sees[i / 2]',
-      replace: 'i % 2 > sees[i / 2]',
-      cases: ['prefill'],
-      caught: wrong,
-    },
-    {
-      title: 'a row that sees part of a block, where the one below sees all',
-      find: 'if (sees[0] < kKeys)',
-      replace: 'if (sees[1] < kKeys)',
-      cases: ['prefill'],
-      caught: wrong,
-    },
-    {
       title: 'the lower row sees what the upper does',
       find: 'position(own_first + lane / 4 + 8)}',
       replace: 'position(own_first + lane / 4)}',
-      cases: ['prefill'],
-      caught: wrong,
-    },
-    {
-      title: 'a row is shared with other lanes than the four that have it',
-      find: 'return op(v, __shfl_xor_sync(kAllLanes, v, 2));',
-      replace: 'return op(v, __shfl_xor_sync(kAllLanes, v, 4));',
       cases: ['prefill'],
       caught: wrong,
     },
@@ -139,8 +118,8 @@ export const mutants: Mutant[] = [
     },
     {
       title: 'tiles beyond those of a sequence',
-      find: '  if (first >= count) return;\n',
-      replace: '',
+      find: 'first >= count || p.batch.tokens(s) <= p.decoded',
+      replace: 'false',
       cases: ['empty sequences without pages'],
     },
     {
@@ -213,6 +192,27 @@ export const mutants: Mutant[] = [
     },
   ]),
   ...planted('softmax.cuh', [
+    {
+      title: 'a token sees the next',
+      find: 'i % 2 >= sees[i / 2]',
+      replace: 'i % 2 > sees[i / 2]',
+      cases: ['prefill'],
+      caught: wrong,
+    },
+    {
+      title: 'a row that sees part of a block, where the one below sees all',
+      find: 'if (sees[0] < kKeys)',
+      replace: 'if (sees[1] < kKeys)',
+      cases: ['prefill'],
+      caught: wrong,
+    },
+    {
+      title: 'a row is shared with other lanes than the four that have it',
+      find: 'return op(v, __shfl_xor_sync(kAllLanes, v, 2));',
+      replace: 'return op(v, __shfl_xor_sync(kAllLanes, v, 4));',
+      cases: ['prefill'],
+      caught: wrong,
+    },
     {
       title: 'totals of two parts added as they are',
       find: 'total = by(total, other_total)',

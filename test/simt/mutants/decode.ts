@@ -1,4 +1,4 @@
-// Bugs of the attention of few new tokens: shares of work, the ring, operands of e4m3, parts that blocks leave each other.
+// Bugs of attention of few new tokens: shares of work, the ring, operands, and the parts that blocks leave each other.
 import { type Mutant, unordered } from '../mutant.ts'
 
 const inFlight = /still being written|nobody has written/
@@ -76,7 +76,7 @@ export const mutants: Mutant[] = [
       title: 'sequences without items are entered',
       find: 's < work.batch.sequences && work.items(s) == 0',
       replace: 'false',
-      cases: ['sequences to decode among others'],
+      cases: ['more sequences than threads'],
     },
     {
       title: 'counts are read before all are there',
@@ -86,10 +86,10 @@ export const mutants: Mutant[] = [
       caught: unordered,
     },
     {
-      title: 'a share begins with the last item of the sequences before',
+      title: 'a share begins in the sequences after its own',
       find: 'before + counts[i] <= begin',
-      replace: 'before + counts[i] < begin',
-      cases: [whole],
+      replace: 'before + counts[i] <= begin + 1',
+      cases: [edges],
     },
     {
       title: 'a thread counts the sequences of the next, too',
@@ -153,14 +153,14 @@ export const mutants: Mutant[] = [
     },
     {
       title: 'stale keys and values',
-      find: 'key < end ? work',
-      replace: 'true ? work',
+      find: 'key < end ? (work',
+      replace: 'true ? (work',
       cases: [edges],
     },
     {
       title: 'columns past the last of a key',
-      find: 'chunk * (16 / int{sizeof(KV)}) < p.P',
-      replace: 'true',
+      find: 'of_key >= 0 && column < p.P',
+      replace: 'of_key >= 0',
       cases: ['decode, heads of 80'],
     },
     {
@@ -171,8 +171,8 @@ export const mutants: Mutant[] = [
     },
     {
       title: 'all key heads are the first',
-      find: 'ahead.g * p.P + chunk',
-      replace: '0 * p.P + chunk',
+      find: 'work.groups + ahead.g) * p.P',
+      replace: 'work.groups) * p.P',
       cases: [whole],
       caught: wrong,
     },
