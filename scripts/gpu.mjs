@@ -37,6 +37,11 @@ const steps = [
     args: bench('ops-long', '--models', '8b,56b', '--tokens', '65536', '--only', '^(ssm_scan|mamba2_mixer|attention)$'),
     share: 0.3,
   },
+  {
+    name: 'attention',
+    args: ['bench/attention.mjs', '--seconds', '0.1', '--json', join(out, 'attention.json')],
+    share: 0.3,
+  },
   { name: 'ops-56b', args: bench('ops-56b', '--models', '56b'), share: 0.5 },
   { name: 'ops-47b', args: bench('ops-47b', '--models', '47b'), share: 0.5 },
   { name: 'decode', args: ['bench/decode.mjs', '--device', 'cuda'], share: 0.5 },

@@ -32,6 +32,18 @@ test.each(['f32', 'bf16'])('every op, %s', async (act) => {
   dispose()
 })
 
+test.each(['bf16', 'e4m3'])('attention at each point, a cache of %s', async (kv) => {
+  const { entry, points } = await bench('attention.mjs')
+  for (const { S, tokens } of points) {
+    const small = { S: Math.ceil(S / 16), context: 70, tokens }
+    const { bytes, make, dispose } = entry(config.attention, small, { device, act: 'bf16', kv, pageSize: 16 })
+    expect(bytes).toBeGreaterThan(0)
+    make()()
+    await empty('u8', [0]).read()
+    dispose()
+  }
+})
+
 interface Row {
   op: string
   sizes: Record<string, number>

@@ -263,8 +263,9 @@ function attend(inputs: Inputs, { operands, sums }: Arithmetic): Record<string, 
       const total = weights.reduce((sum, x) => sum + x, 0)
 
       // How far the exponent of a weight may be off, as an absolute error of the score: the dot product, its scale,
-      // that of the key head, and the product with them; the distances from the running maxima, which add up to that from the last; then for
-      // each time it is scaled down, at most once for every key, nothing more than exp (4 u) and a product.
+      // that of the key head, and the product with them; the distances from the running maxima, which add up to that
+      // from the last; then for each time it is scaled down, at most once for every key, nothing more than exp (4 u)
+      // and a product.
       const off = Math.max(
         ...products.map((terms, j) => {
           const magnitude = terms.reduce((sum, x) => sum + Math.abs(x), 0)
@@ -297,9 +298,15 @@ const rescales = (n: number) => Math.ceil(n / 16)
 
 /** Attention over caches of normal keys and values, scaled by `keys`, so that scores have about that size. */
 function attentionInputs(sizes: Sizes, random: Random, keys = 1, values = 1): Inputs {
-  const { lengths, ...rest } = batch(sizes, random)
+  const { lengths, past } = batch(sizes, random)
+  return attentionOf(sizes, lengths, Array.from(past.data), random, keys, values)
+}
+
+/** Of sequences of given lengths. */
+function attentionOf(sizes: Sizes, lengths: number[], past: number[], random: Random, keys = 1, values = 1): Inputs {
+  const rest = { offsets: offsets(lengths), past: vector(past) }
   const { G, P } = sizes as { G: number; P: number }
-  const totals = lengths.map((n, s) => n + rest.past.data[s]!)
+  const totals = lengths.map((n, s) => n + past[s]!)
   const [T, all] = [lengths.reduce((sum, n) => sum + n, 0), totals.reduce((sum, n) => sum + n, 0)]
   const [k, v] = [random.normal([all, G, P], keys), random.normal([all, G, P], values)]
   return {
@@ -401,7 +408,100 @@ const attention: Spec = {
       P: 8,
       pageSize: 64,
     },
-    'heads of 256 after more than 512 keys, room for 1200': {
+    'decode, whole packs': {
+      S: 4,
+      shortest: 1,
+      longest: 1,
+      past: 1100,
+      G: 2,
+      heads: 2,
+      P: 128,
+      pageSize: 16,
+      lse: 1,
+    },
+    'decode, whole packs of a cache of e4m3': {
+      S: 3,
+      shortest: 1,
+      longest: 1,
+      past: 800,
+      G: 2,
+      heads: 2,
+      P: 128,
+      pageSize: 16,
+      fp8: 1,
+      lse: 1,
+    },
+    'decode, heads of 80': { S: 3, shortest: 1, longest: 1, past: 700, G: 3, heads: 2, P: 80, pageSize: 64 },
+    'decode, heads of 48, a cache of e4m3': {
+      S: 3,
+      shortest: 1,
+      longest: 1,
+      past: 700,
+      G: 3,
+      heads: 2,
+      P: 48,
+      pageSize: 64,
+      fp8: 1,
+    },
+    'up to eight tokens each': {
+      S: 2,
+      shortest: 1,
+      longest: 8,
+      before: 500,
+      past: 520,
+      G: 1,
+      heads: 8,
+      P: 64,
+      pageSize: 64,
+      lse: 1,
+    },
+    'up to eight tokens each, a cache of e4m3': {
+      S: 2,
+      shortest: 1,
+      longest: 8,
+      before: 500,
+      past: 520,
+      G: 1,
+      heads: 8,
+      P: 128,
+      pageSize: 64,
+      fp8: 1,
+    },
+    'eight tokens, more rows than a tile': {
+      S: 1,
+      shortest: 8,
+      longest: 8,
+      before: 508,
+      past: 508,
+      G: 1,
+      heads: 20,
+      P: 32,
+      pageSize: 32,
+    },
+    'sequences to decode among others': {
+      S: 7,
+      shortest: 0,
+      longest: 16,
+      past: 600,
+      G: 2,
+      heads: 3,
+      P: 16,
+      pageSize: 16,
+      lse: 1,
+    },
+    'more sequences than threads': { S: 300, shortest: 0, longest: 2, past: 3, G: 1, heads: 2, P: 16, pageSize: 4 },
+    'decode, room for many more keys': {
+      S: 1,
+      shortest: 1,
+      longest: 1,
+      before: 520,
+      past: 520,
+      G: 1,
+      heads: 2,
+      P: 16,
+      pageSize: 1500,
+    },
+    'heads of 256 after more than 512 keys': {
       S: 1,
       shortest: 1,
       longest: 1,
@@ -412,7 +512,7 @@ const attention: Spec = {
       P: 256,
       pageSize: 400,
     },
-    'a chunk that passes 512 keys, tiles enough for 4 processors': {
+    'a chunk that passes 512 keys': {
       lse: 1,
       S: 1,
       shortest: 8,
@@ -428,7 +528,7 @@ const attention: Spec = {
   arbitrary: fc.record({
     S: fc.nat(3),
     shortest: fc.constant(0),
-    longest: fc.nat(20),
+    longest: fc.constantFrom(2, 8, 20),
     past: fc.nat(150),
     G: fc.integer({ min: 1, max: 3 }),
     heads: fc.integer({ min: 1, max: 5 }),
@@ -448,6 +548,41 @@ const attention: Spec = {
             size,
             1e3,
           ),
+      ]),
+    ),
+    ...Object.fromEntries(
+      [16, 64].map((pageSize) => [
+        `lengths about the edges of pages of ${pageSize}, of blocks and parts`,
+        (random: Random) => {
+          const lengths = [1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129, 511, 512, 513, 1024, 1025]
+          return attentionOf(
+            { G: 1, heads: 2, P: 16, pageSize, lse: 1 },
+            lengths.map(() => 1),
+            lengths.map((n) => n - 1),
+            random,
+          )
+        },
+      ]),
+    ),
+    'decoding, scores of about 100': (random) => {
+      const sizes = { S: 3, shortest: 1, longest: 2, past: 900, G: 1, heads: 2, P: 16, pageSize: 16, lse: 1 }
+      return attentionInputs(sizes, random, 100, 1e3)
+    },
+    // A column tells the weights of its keys.
+    ...Object.fromEntries(
+      [0, 1].map((fp8) => [
+        `values of one column each${fp8 ? ', a cache of e4m3' : ''}`,
+        (random: Random) => {
+          const sizes = { S: 2, shortest: 1, longest: 3, past: 700, G: 2, heads: 4, P: 128, pageSize: 32, fp8 }
+          const inputs = attentionInputs(sizes, random)
+          const { shape, data } = tensorOf(inputs, 'vCache')
+          const P = shape[3]!
+          const column = (i: number) => (Math.floor(i / P) * 37) % P
+          return {
+            ...inputs,
+            vCache: nd(shape, (i) => (Number.isNaN(data[i]) ? Number.NaN : Number(i % P === column(i)))),
+          }
+        },
       ]),
     ),
     'empty sequences without pages': (random) => ({

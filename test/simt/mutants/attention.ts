@@ -3,8 +3,6 @@ import { type Mutant, unordered } from '../mutant.ts'
 
 const inFlight = /still being written|nobody has written/
 const wrong = /is .*, expected/
-const split = 'heads of 256 after more than 512 keys, room for 1200'
-const unsplit = 'a chunk that passes 512 keys, tiles enough for 4 processors'
 
 const source = 'csrc/cuda/attention/attention.cu'
 const planted = (file: string, list: Omit<Mutant, 'file' | 'op' | 'source'>[]): Mutant[] =>
@@ -85,30 +83,9 @@ export const mutants: Mutant[] = [
       cases: ['prefill'],
     },
     {
-      title: 'a token sees the next',
-      find: 'i % 2 >= sees[i / 2]',
-      replace: 'i % 2 > sees[i / 2]',
-      cases: ['prefill'],
-      caught: wrong,
-    },
-    {
-      title: 'a row that sees part of a block, where the one below sees all',
-      find: 'if (sees[0] < kKeys)',
-      replace: 'if (sees[1] < kKeys)',
-      cases: ['prefill'],
-      caught: wrong,
-    },
-    {
       title: 'the lower row sees what the upper does',
       find: 'position(own_first + lane / 4 + 8)}',
       replace: 'position(own_first + lane / 4)}',
-      cases: ['prefill'],
-      caught: wrong,
-    },
-    {
-      title: 'a row is shared with other lanes than the four that have it',
-      find: 'return op(v, __shfl_xor_sync(kAllLanes, v, 2));',
-      replace: 'return op(v, __shfl_xor_sync(kAllLanes, v, 4));',
       cases: ['prefill'],
       caught: wrong,
     },
@@ -136,32 +113,13 @@ export const mutants: Mutant[] = [
       title: 'a part that is merged stays',
       find: '    part.clear();\n  };',
       replace: '  };',
-      cases: [unsplit],
+      cases: ['a chunk that passes 1024 keys'],
       caught: wrong,
     },
     {
-      title: 'a split does not end',
-      find: 'min(visible, key + kSplit)',
-      replace: 'visible',
-      cases: ['decode after more than 1024 keys'],
-    },
-    {
-      title: 'columns of parts past the last',
-      find: 'if (c < p.P) parts.values',
-      replace: 'parts.values',
-      cases: ['decode after more than 1024 keys'],
-    },
-    {
-      title: 'two blocks tell the total of one row',
-      find: 'lane % 4 == 0 && column == 0',
-      replace: 'lane % 4 == 0',
-      cases: [split],
-      caught: unordered,
-    },
-    {
       title: 'tiles beyond those of a sequence',
-      find: '  if (first >= count) return;\n',
-      replace: '',
+      find: 'first >= count || p.batch.tokens(s) <= p.decoded',
+      replace: 'false',
       cases: ['empty sequences without pages'],
     },
     {
@@ -235,33 +193,32 @@ export const mutants: Mutant[] = [
   ]),
   ...planted('softmax.cuh', [
     {
+      title: 'a token sees the next',
+      find: 'i % 2 >= sees[i / 2]',
+      replace: 'i % 2 > sees[i / 2]',
+      cases: ['prefill'],
+      caught: wrong,
+    },
+    {
+      title: 'a row that sees part of a block, where the one below sees all',
+      find: 'if (sees[0] < kKeys)',
+      replace: 'if (sees[1] < kKeys)',
+      cases: ['prefill'],
+      caught: wrong,
+    },
+    {
+      title: 'a row is shared with other lanes than the four that have it',
+      find: 'return op(v, __shfl_xor_sync(kAllLanes, v, 2));',
+      replace: 'return op(v, __shfl_xor_sync(kAllLanes, v, 4));',
+      cases: ['prefill'],
+      caught: wrong,
+    },
+    {
       title: 'totals of two parts added as they are',
       find: 'total = by(total, other_total)',
       replace: 'total += other_total',
-      cases: ['decode after more than 1024 keys'],
+      cases: ['a chunk that passes 1024 keys'],
       caught: wrong,
-    },
-  ]),
-  ...planted('attention.cu', [
-    {
-      title: 'parts are merged although a page is out of the pool',
-      find: 'if (faults.pending()) return;',
-      replace: '',
-      refuses: ['a page of keys that are split'],
-      caught: inFlight,
-    },
-    {
-      title: 'parts that nobody has made',
-      find: 'split <= position / kSplit',
-      replace: 'split < splits',
-      cases: [split],
-      caught: inFlight,
-    },
-    {
-      title: 'parts of rows past the last',
-      find: 'if (t >= tokens) return;',
-      replace: '',
-      cases: [split],
     },
   ]),
   ...planted('config.h', [

@@ -20,24 +20,10 @@ const list: Omit<Mutant, 'file' | 'op'>[] = [
     caught: unordered,
   },
   {
-    title: 'one cosine and sine to a thread',
-    find: 'for (int j = threadIdx.x; j < pairs; j += kThreads) {',
-    replace: 'if (const int j = threadIdx.x; j < pairs) {',
-    cases: [wide],
-    caught: unordered,
-  },
-  {
     title: 'positions in the packed batch for those in the sequence',
     find: 'past[s] + (t - offsets[s])',
     replace: 'past[s] + t',
     cases: ['ragged'],
-    caught: wrong,
-  },
-  {
-    title: 'angles in f32',
-    find: 'sincos(position * inv_freq[j]',
-    replace: 'sincos(static_cast<float>(position) * inv_freq[j]',
-    cases: ['the last position of a context of 131072'],
     caught: wrong,
   },
   {
@@ -73,4 +59,25 @@ const list: Omit<Mutant, 'file' | 'op'>[] = [
   },
 ]
 
-export const mutants: Mutant[] = list.map((mutant) => ({ ...mutant, file: 'csrc/cuda/rope.cu', op: 'rope' }))
+const turns: Omit<Mutant, 'file' | 'op' | 'source'>[] = [
+  {
+    title: 'one cosine and sine to a thread',
+    find: 'for (int j = threadIdx.x; j < pairs; j += kThreads) {',
+    replace: 'if (const int j = threadIdx.x; j < pairs) {',
+    cases: [wide],
+    caught: unordered,
+  },
+  {
+    title: 'angles in f32',
+    find: 'sincos(static_cast<double>(position)',
+    replace: 'sincos(static_cast<float>(position)',
+    cases: ['the last position of a context of 131072'],
+    caught: wrong,
+  },
+]
+
+const source = 'csrc/cuda/rope.cu'
+export const mutants: Mutant[] = [
+  ...list.map((mutant) => ({ ...mutant, file: source, op: 'rope' })),
+  ...turns.map((mutant) => ({ ...mutant, file: 'csrc/cuda/rotation.cuh', source, op: 'rope' })),
+]
