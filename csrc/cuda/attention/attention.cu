@@ -1,7 +1,9 @@
 // Attention over packed sequences and a paged cache: which kernel, in how much work, and the merge of split keys.
 #include "checks.h"
 #include "cuda/attention/exact.cuh"
+#include "cuda/attention/hopper/hopper.h"
 #include "cuda/attention/tile.cuh"
+#include "cuda/kernels.h"
 #include "ops.h"
 
 namespace nemotron_h::cuda {
@@ -88,6 +90,8 @@ void attention(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache, co
     else in_f32<8>(p, T);
     return;
   }
+  if (kernels() != Kernels::portable && hopper::takes(q, k_cache, v_cache, batch, scale_2))
+    return hopper::run(q, k_cache, v_cache, batch, scale_2, y);
   const Problem p{rows<const bf16>(q), k_cache.as<bf16>(), v_cache.as<bf16>(), y.as<bf16>(), batch, heads, groups,
                   width, scale_2, packs(P, q), packs(P, k_cache, v_cache), packs(P, y)};
   if (P <= 64) on_tensor_cores<64>(p, T, pages.size(1) * k_cache.size(1));

@@ -1,0 +1,16 @@
+// Attention of many new tokens on sm_90a, by TMA and wgmma.
+#pragma once
+
+#include "cuda/attention/pages.cuh"
+
+namespace nemotron_h::cuda::paged_attention::hopper {
+
+// Of which heads and pages there are kernels, and for how many tokens they are meant: shapes alone decide. `scale` is
+// that of scores, log2(e) included.
+bool takes(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache, const PagedBatch& batch, float scale);
+
+// attention (csrc/ops.def), whose arguments have been checked.
+void run(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache, const PagedBatch& batch, float scale,
+         const Tensor& y);
+
+}  // namespace nemotron_h::cuda::paged_attention::hopper

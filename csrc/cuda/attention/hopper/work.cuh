@@ -1,0 +1,58 @@
+// How attention of many new tokens is cut: into items, a query head of up to 128 neighbouring tokens of a sequence, which
+// blocks take one after another.
+#pragma once
+
+#include "cuda/attention/pages.cuh"
+#include "cuda/ssm/pieces.cuh"
+
+namespace nemotron_h::cuda::paged_attention::hopper {
+
+inline constexpr int kRows = 128;  // tokens of an item
+inline constexpr int kKeys = 128;  // of a tile, which begins at a multiple of this in the sequence
+
+struct Work {
+  PagedBatch batch;
+  bf16* y;          // [T,H*P]
+  bool y_packs;     // whether rows can be written 16 bytes at a time
+  int H, heads;     // of queries, and of these to a key head
+  float scale;      // of scores, log2(e) included; positive
+  int pieces;       // of kRows tokens, as many as there can be
+  unsigned* taken;  // items: at first none
+  Faults faults;
+
+  __host__ __device__ unsigned items() const { return static_cast<unsigned>(pieces) * H; }
+};
+
+struct Item {
+  int sequence, head;  // a head of -1: there are no more
+  int token;           // the first, in the batch
+  int rows;            // tokens
+  int position;        // of the first, in the sequence
+  int length;          // of the sequence: keys that the cache holds
+
+  __device__ int tiles() const { return (position + rows + kKeys - 1) / kKeys; }
+};
+
+// Those with the most keys of a sequence come first, so that the last ones are short; the heads that share keys come
+// together, so that they find them in L2. Without rows: nothing to do.
+__device__ inline Item find_item(const Work& work, unsigned number) {
+  if (number >= work.items()) return {.head = -1};
+  const PagedBatch& batch = work.batch;
+  const Piece piece = find_piece(batch.offsets, batch.sequences, work.pieces - 1 - number / work.H, kRows, 1);
+  const int s = piece.sequence, first = static_cast<int>(piece.index) * kRows, tokens = batch.tokens(s);
+  return {.sequence = s, .head = static_cast<int>(number % work.H), .token = batch.offsets[s] + first,
+          .rows = min(kRows, tokens - first), .position = batch.past[s] + first, .length = batch.past[s] + tokens};
+}
+
+// By a warp.
+__device__ inline Item next_item(const Work& work) {
+  Item item;
+  do {
+    unsigned number = 0;
+    if (threadIdx.x % kWarp == 0) number = atomicAdd(work.taken, 1u);
+    item = find_item(work, __shfl_sync(kAllLanes, number, 0));
+  } while (item.head >= 0 && item.rows <= 0);
+  return item;
+}
+
+}  // namespace nemotron_h::cuda::paged_attention::hopper
