@@ -5,6 +5,7 @@ export type DType = 'f32' | 'bf16' | 'f16' | 'e4m3' | 'e5m2' | 'i32' | 'u8'
 export type Act = 'f32' | 'bf16'
 export type Fp8 = 'e4m3' | 'e5m2'
 export type State = 'f32' | 'f16'
+export type Kv = 'f32' | 'bf16' | 'e4m3'
 export type Real = 'f32' | 'bf16' | 'f16' | 'e4m3' | 'e5m2'
 
 /** What read() resolves with: floats of every width as Float32Array. */
@@ -405,21 +406,22 @@ export interface Ops {
 
   /**
    * Writes the keys and values of the token at position p of sequence s to place p % PageSize of page pages[s, p /
-   * PageSize].
+   * PageSize]; keys as rope(k) leaves them where there is inv_freq. Caches are of the activations' type, or e4m3
+   * with a scale for each head, which stored values are to be multiplied by.
    *
-   * view k[T,G,P] view v[T,G,P] pages[S,MaxPages] offsets[S+1] past[S] mut kCache[Pages,PageSize,G,P] mut
-   * vCache[Pages,PageSize,G,P]
+   * view k[T,G,P] view v[T,G,P] invFreq?[P/2] kScale?[G] vScale?[G] pages[S,MaxPages] offsets[S+1] past[S] mut
+   * kCache[Pages,PageSize,G,P] mut vCache[Pages,PageSize,G,P]
    */
-  kvAppend<A extends Act>(k: Tensor<A>, v: Tensor<NoInfer<A>>, pages: Tensor<'i32'>, offsets: Tensor<'i32'>, past: Tensor<'i32'>, kCache: Tensor<NoInfer<A>>, vCache: Tensor<NoInfer<A>>): void
+  kvAppend<A extends Act>(k: Tensor<A>, v: Tensor<NoInfer<A>>, invFreq: Tensor<'f32'> | undefined, kScale: Tensor<'f32'> | undefined, vScale: Tensor<'f32'> | undefined, pages: Tensor<'i32'>, offsets: Tensor<'i32'>, past: Tensor<'i32'>, kCache: Tensor<Kv>, vCache: Tensor<Kv>): void
 
   /**
-   * y = softmax(scale q k^T) v over positions up to the token's own, which kv_append has put in the cache. Query
-   * head h uses key head h / (H/G).
+   * y = softmax(scale q k^T) v over positions up to the token's own, which kv_append has put in the cache; scales
+   * as there. lse = log sum exp(scale q k^T). Query head h uses key head h / (H/G).
    *
-   * view q[T,H,P] kCache[Pages,PageSize,G,P] vCache[Pages,PageSize,G,P] pages[S,MaxPages] offsets[S+1] past[S] ->
-   * y[T,H,P]
+   * view q[T,H,P] kCache[Pages,PageSize,G,P] vCache[Pages,PageSize,G,P] kScale?[G] vScale?[G] pages[S,MaxPages]
+   * offsets[S+1] past[S] mut lse?[T,H] -> y[T,H,P]
    */
-  attention<A extends Act>(q: Tensor<A>, kCache: Tensor<NoInfer<A>>, vCache: Tensor<NoInfer<A>>, pages: Tensor<'i32'>, offsets: Tensor<'i32'>, past: Tensor<'i32'>, scale: number, y?: Tensor<NoInfer<A>>): Tensor<A>
+  attention<A extends Act>(q: Tensor<A>, kCache: Tensor<Kv>, vCache: Tensor<Kv>, kScale: Tensor<'f32'> | undefined, vScale: Tensor<'f32'> | undefined, pages: Tensor<'i32'>, offsets: Tensor<'i32'>, past: Tensor<'i32'>, scale: number, lse?: Tensor<'f32'>, y?: Tensor<NoInfer<A>>): Tensor<A>
 
   /**
    * history[slot, id] is 2 * times generated + 1 if in the prompt; cleared first where past is 0.

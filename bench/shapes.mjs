@@ -370,7 +370,7 @@ export function entries(config, { device, act, T, S, context }) {
         const pages = Math.ceil(T / pageSize)
         const [k, v] = [normal([T, kvHeads, headDim]), normal([T, kvHeads, headDim])]
         const [table, [kCache, vCache]] = [integers(counting(pages), [1, pages]), caches(pages)]
-        return () => ops.kvAppend(k, v, table, offsets, past, kCache, vCache)
+        return () => ops.kvAppend(k, v, undefined, undefined, undefined, table, offsets, past, kCache, vCache)
       },
     },
   )
@@ -386,7 +386,8 @@ export function entries(config, { device, act, T, S, context }) {
         const pages = Math.ceil(T / pageSize)
         const [table, [kCache, vCache]] = [integers(counting(pages), [1, pages]), caches(pages)]
         const [q, y] = [normal([T, heads, headDim]), space([T, heads, headDim])]
-        return () => ops.attention(q, kCache, vCache, table, offsets, past, headDim ** -0.5, y)
+        return () =>
+          ops.attention(q, kCache, vCache, undefined, undefined, table, offsets, past, headDim ** -0.5, undefined, y)
       },
     },
   )
@@ -401,7 +402,8 @@ export function entries(config, { device, act, T, S, context }) {
         const [offsets, { past }] = [integers(counting(S + 1)), batch()]
         const [table, [kCache, vCache]] = [integers(counting(S * pages), [S, pages]), caches(S * pages)]
         const [q, y] = [normal([S, heads, headDim]), space([S, heads, headDim])]
-        return () => ops.attention(q, kCache, vCache, table, offsets, past, headDim ** -0.5, y)
+        return () =>
+          ops.attention(q, kCache, vCache, undefined, undefined, table, offsets, past, headDim ** -0.5, undefined, y)
       },
     },
   )

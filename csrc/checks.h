@@ -48,8 +48,23 @@ inline void check_chunk(int64_t chunk, int64_t segment) {
 }
 
 // x [T,H,P] is rotated in pairs.
-inline void check_rotation(const Tensor& x) {
-  expect(x.size(2) % 2 == 0, "x has heads of " + std::to_string(x.size(2)) + " elements", "an even number");
+inline void check_rotation(const char* name, const Tensor& x) {
+  expect(x.size(2) % 2 == 0, std::string(name) + " has heads of " + std::to_string(x.size(2)) + " elements",
+         "an even number");
+}
+
+// The caches of keys and values beside activations of type `act`: as these are, or e4m3 with a scale for each head.
+inline void check_caches(DType act, const Tensor& k_cache, const Tensor& v_cache, const Tensor& k_scale,
+                         const Tensor& v_scale) {
+  const auto name = [](DType t) { return std::string(name_of(t)); };
+  const DType kv = k_cache.dtype;
+  expect(kv == act || kv == DType::e4m3, "kCache is " + name(kv), name(act) + " or e4m3");
+  expect(v_cache.dtype == kv, "vCache is " + name(v_cache.dtype), name(kv) + ", as kCache is");
+  const auto check = [&](const char* scale, const Tensor& given) {
+    if (kv == DType::e4m3) expect(bool(given), std::string(scale) + " is left out", "a scale for each head of e4m3");
+    else expect(!given, std::string(scale) + " is given", "none, as caches are " + name(kv));
+  };
+  check("kScale", k_scale), check("vScale", v_scale);
 }
 
 // The heads of q [T,H,P] and of a cache [Pages,PageSize,G,P].

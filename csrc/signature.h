@@ -14,7 +14,7 @@
 //   name: dtype(class)     an element type of that class; results may be of it: `-> y: name[T,D]`
 //   dtypes                 f32 bf16 f16 e4m3 e5m2 i32 u8, or a class:
 //                          act = f32 | bf16, one choice for the whole call; fp8 = e4m3 | e5m2;
-//                          real = any of the five float types; state = f32 | f16
+//                          real = any of the five float types; state = f32 | f16; kv = f32 | bf16 | e4m3
 //   dims                   a symbol, a literal, SYMBOL+literal, SYMBOL-literal, or SYMBOL/literal, which
 //                          rounds up; a symbol may be the name of an int parameter
 #pragma once
@@ -40,9 +40,9 @@ struct DTypeClass {
   constexpr bool single() const { return (members & (members - 1)) == 0; }
 };
 inline constexpr DTypeClass kClasses[] = {{"act", 0b0000011},  {"fp8", 0b0011000},  {"real", 0b0011111}, {"state", 0b0000101},
-                                          {"f32", 0b0000001},  {"bf16", 0b0000010}, {"f16", 0b0000100},
-                                          {"e4m3", 0b0001000}, {"e5m2", 0b0010000}, {"i32", 0b0100000},
-                                          {"u8", 0b1000000}};
+                                          {"kv", 0b0001011},   {"f32", 0b0000001},  {"bf16", 0b0000010},
+                                          {"f16", 0b0000100},  {"e4m3", 0b0001000}, {"e5m2", 0b0010000},
+                                          {"i32", 0b0100000},  {"u8", 0b1000000}};
 
 struct Dim {
   enum class Op : uint8_t { none, plus, minus, over };

@@ -38,6 +38,8 @@ export interface LoadOptions {
   device?: string | undefined
   /** Element type of activations and of the caches; f32 on the CPU, bf16 on a GPU. */
   dtype?: Act | undefined
+  /** What keys and values are kept in: fp8 (E4M3, scaled as the checkpoint says); as activations where absent. */
+  kvCache?: 'fp8' | undefined
   /** What matrices are kept in: f32, bf16, or fp8 (E4M3, one scale each); as stored where absent. */
   weights?: WeightFormat | undefined
   /** With weights 'fp8': how many matrix products at each end of the model stay bf16; 4, as published. */
@@ -68,6 +70,7 @@ const path: Rule<string> = {
 const rules: Rules<LoadOptions> = {
   device: string,
   dtype: oneOf('f32', 'bf16'),
+  kvCache: oneOf('fp8'),
   weights: oneOf('f32', 'bf16', 'fp8'),
   bf16Gemms: integer({ min: 0 }),
   activationScaling: oneOf('row', 'tensor', 'none'),
@@ -172,7 +175,8 @@ export class Model {
     this.chat = chat
     this.#weights = weights
     this.#prefillTokens = Math.max(options.prefillTokens ?? 512, config.mamba?.chunkSize ?? 1)
-    this.#net = new NemotronH(config, weights, options.dtype ?? defaultActs[device.name] ?? 'bf16')
+    const act = options.dtype ?? defaultActs[device.name] ?? 'bf16'
+    this.#net = new NemotronH(config, weights, act, options.kvCache === 'fp8' ? 'e4m3' : act)
     this.#scheduler = schedulerFor(this.#net, { sequences, cacheTokens, prefillTokens: this.#prefillTokens })
     const ends = new Set([...defaults.eosIds, ...(tokenizer?.special.eos ? [tokenizer.special.eos.id] : [])])
     this.#generation = {

@@ -3,7 +3,7 @@ import { inspect } from 'node:util'
 import type { DType, Tensor as TensorOf } from '../binding.js'
 import { binding } from './binding.js'
 
-export type { Act, DType, Fp8, Real, Values } from '../binding.js'
+export type { Act, DType, Fp8, Kv, Real, Values } from '../binding.js'
 
 export const Tensor = binding.Tensor
 export type Tensor<D extends DType = DType> = TensorOf<D>

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 const root = fileURLToPath(new URL('..', import.meta.url))
 const addon = createRequire(import.meta.url)('node-gyp-build')(root)
 
-const classes = { act: 'Act', fp8: 'Fp8', real: 'Real', state: 'State' }
+const classes = { act: 'Act', fp8: 'Fp8', real: 'Real', state: 'State', kv: 'Kv' }
 const typeOf = (name) => classes[name] ?? `'${name}'`
 
 const tensorType = (p) => `Tensor<${p.dtypeFrom ? 'To' : p.dtype === 'act' ? 'A' : typeOf(p.dtype)}>`
@@ -64,6 +64,7 @@ export type DType = 'f32' | 'bf16' | 'f16' | 'e4m3' | 'e5m2' | 'i32' | 'u8'
 export type Act = 'f32' | 'bf16'
 export type Fp8 = 'e4m3' | 'e5m2'
 export type State = 'f32' | 'f16'
+export type Kv = 'f32' | 'bf16' | 'e4m3'
 export type Real = 'f32' | 'bf16' | 'f16' | 'e4m3' | 'e5m2'
 
 /** What read() resolves with: floats of every width as Float32Array. */

@@ -204,6 +204,9 @@ describe('info', () => {
     // 2 (K, V) * 8 heads * 128 * 2 bytes * 4 layers; 128 heads * 64 * 128 * 4 bytes * 24 layers
     expect(state).toMatchObject({ dtype: 'bf16', kvPerToken: 16_384, ssmPerSequence: 100_663_296 })
     expect(stored).toBeUndefined()
+    const fp8 = await printedJson(['info', 'preset:8b', '--dtype', 'bf16', '--kv-cache', 'fp8'])
+    expect(fp8.state).toMatchObject({ dtype: 'bf16', kv: 'e4m3', kvPerToken: 8192, ssmPerSequence: 100_663_296 })
+    expect(await printed(['info', 'preset:8b', '--kv-cache', 'fp8'])).toMatch(/^ {2}KV \(e4m3\) +8,192 per token$/m)
   })
 
   test('a folder: also what is stored', async () => {

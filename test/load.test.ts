@@ -213,11 +213,65 @@ describe('weights', () => {
   const bytesOf = (value: number) => new Uint8Array(Float32Array.of(value).buffer)
 })
 
+describe('keys and values in fp8', () => {
+  const folder = goldenFolder('llama-tied')
+  const ids = [1, 5, 9, 13, 17, 21, 25, 29, 33, 37, 41]
+
+  /** The llama with tensors beside its own, or in their place. */
+  async function llamaWith(others: Record<string, (elements: number) => number[]>) {
+    const path = join(folder, 'model.safetensors')
+    const [{ tensors }, file] = [await readHeader(path), await readFile(path)]
+    const all: Record<string, TensorData> = {}
+    for (const [name, { dtype, shape, start, end }] of tensors) {
+      all[name] = { dtype, shape, data: file.subarray(start, end) }
+    }
+    for (const [name, values] of Object.entries(others)) {
+      const shape = all[name]?.shape ?? []
+      const data = Float32Array.from(values(shape.reduce((n, size) => n * size, 1)))
+      all[name] = { dtype: 'F32', shape, data: new Uint8Array(data.buffer) }
+    }
+    const changed = folderLike(folder, { 'model.safetensors': undefined })
+    await writeSafetensors(join(changed, 'model.safetensors'), all)
+    return changed
+  }
+  const layers = [0, 1].map((i) => `model.layers.${i}.self_attn`)
+  const each = (name: string, values: (elements: number) => number[]) =>
+    Object.fromEntries(layers.map((layer) => [`${layer}.${name}`, values]))
+  const logits = async (path: string) => {
+    using model = await load(path, { kvCache: 'fp8' })
+    return await logitsOf(model, ids)
+  }
+  const zeros = (elements: number) => Array<number>(elements).fill(0)
+
+  test('generating', async () => {
+    using model = await load(demoFolder, { kvCache: 'fp8' })
+    expect((await collect(model.generate(genesis.ids, { maxTokens: 1 }))).ids).toEqual(genesis.greedy.slice(0, 1))
+  })
+
+  // So large a scale leaves nothing: all keys are equal, or all values 0.
+  test.each([
+    ['k_proj.k_scale', 'q_proj.weight'],
+    ['v_proj.v_scale', 'o_proj.weight'],
+  ])('with the %s of the checkpoint', async (scale, matrix) => {
+    const [without, scaled] = [await logits(folder), await logits(await llamaWith(each(scale, () => [2 ** 40])))]
+    expect(scaled).toEqual(await logits(await llamaWith(each(matrix, zeros))))
+    expect(scaled).not.toEqual(without)
+    expect(await logits(await llamaWith(each(scale, () => [1])))).toEqual(without)
+  })
+
+  test.each([Number.NaN, 0, -1])('a scale of %d is refused', async (value) => {
+    const path = await llamaWith({ [`${layers[1]}.v_proj.v_scale`]: () => [value] })
+    const name = `${join(path, 'model.safetensors')}: layers.2.mixer.v_proj.v_scale`
+    await expect(load(path)).rejects.toThrow(new RangeError(`${name} is ${value}, expected a positive number`))
+  })
+})
+
 describe('refuses', () => {
   const options: [LoadOptions | object, ErrorConstructor, string][] = [
     [{ device: 'gpu' }, TypeError, /^device is 'gpu', expected /],
     [{ device: 0 }, TypeError, 'load: device is 0, expected a string'],
     [{ dtype: 'f16' }, RangeError, "load: dtype is 'f16', expected 'f32' or 'bf16'"],
+    [{ kvCache: 'bf16' }, RangeError, "load: kvCache is 'bf16', expected 'fp8'"],
     [{ weights: 'int8' }, RangeError, "load: weights is 'int8', expected 'f32', 'bf16' or 'fp8'"],
     [{ bf16Gemms: -1 }, RangeError, 'load: bf16Gemms is -1, expected an integer >= 0'],
     [

@@ -7,8 +7,9 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <optional>
 
-#include "cpu/cpu.h"
+#include "cpu/rope.h"
 #include "ops.h"
 
 namespace nemotron_h::cpu {
@@ -79,7 +80,7 @@ struct Queries {
 };
 
 struct Attention {
-  const Tensor &q, &k_cache, &v_cache, &pages, &y;
+  const Tensor &q, &k_cache, &v_cache, &k_scale, &v_scale, &pages, &lse, &y;
   float scale;
   int64_t heads;  // of queries, that share a key head
 
@@ -90,9 +91,11 @@ struct Attention {
     const int64_t tokens = block.end - block.begin, rows = tokens * heads, first = g * heads * P;
     const Scratch queries(rows * P), sums(rows * P), maxima(rows), totals(rows);
     const Scratch scores(rows * kKeys), converted(kKeys * P);
+    const float of_keys = k_scale ? scale * k_scale.as<float>()[g] : scale;
+    const float of_values = v_scale ? v_scale.as<float>()[g] : 1;
     for (int64_t t = 0; t < tokens; ++t) {
       float* row = queries + t * heads * P;
-      simd().scale(scale, load(q, block.begin + t, first, heads * P, row), row, heads * P);
+      simd().scale(of_keys, load(q, block.begin + t, first, heads * P, row), row, heads * P);
     }
     std::fill_n(sums.data(), rows * P, 0.f);
     std::fill_n(totals.data(), rows, 0.f);
@@ -119,7 +122,10 @@ struct Attention {
       }
     }
 
-    for (int64_t r = 0; r < rows; ++r) simd().scale(1 / totals[r], sums + r * P, sums + r * P, P);
+    for (int64_t r = 0; r < rows; ++r) {
+      simd().scale(of_values / totals[r], sums + r * P, sums + r * P, P);
+      if (lse) lse.row<float>(block.begin + r / heads)[g * heads + r % heads] = maxima[r] + std::log(totals[r]);
+    }
     for (int64_t t = 0; t < tokens; ++t)
       store(y, block.begin + t, first, heads * P, sums + t * heads * P);
   }
@@ -127,8 +133,11 @@ struct Attention {
 
 }  // namespace
 
-void kv_append(const Tensor& k, const Tensor& v, const Tensor& pages, const Tensor& offsets,
-               const Tensor& past, const Tensor& k_cache, const Tensor& v_cache) {
+void kv_append(const Tensor& k, const Tensor& v, const Tensor& inv_freq, const Tensor& k_scale, const Tensor& v_scale,
+               const Tensor& pages, const Tensor& offsets, const Tensor& past, const Tensor& k_cache,
+               const Tensor& v_cache) {
+  check_caches(k.dtype, k_cache, v_cache, k_scale, v_scale);
+  if (inv_freq) check_rotation("k", k);
   const auto list = sequences(offsets, past, k.size(0));
   std::vector<int32_t> written;
   for (size_t s = 0; s < list.size(); ++s)
@@ -139,25 +148,45 @@ void kv_append(const Tensor& k, const Tensor& v, const Tensor& pages, const Tens
     throw std::out_of_range("pages names " + std::to_string(*twice) +
                             " twice, expected a page of its own wherever tokens are written");
 
-  const size_t bytes = static_cast<size_t>(k.row_size()) * size_of(k.dtype);
+  const int64_t G = k.size(1), P = k.size(2), width = k.row_size();
   for (size_t s = 0; s < list.size(); ++s) {
     const PagedSequence at(pages, s, k_cache);
-    parallel_for(list[s].length(), grain(2 * k.row_size()), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
+    parallel_for(list[s].length(), grain(2 * width), [&](int64_t begin, int64_t end) {
+      const Scratch values(width), rounded(width);
+      std::optional<Rotation> rotation;
+      if (inv_freq) rotation.emplace(inv_freq);
+      const auto append = [&](const Tensor& x, const Tensor& scale, const Tensor& cache, int64_t i, bool rotates) {
         const int64_t token = list[s].begin + i, position = list[s].past + i;
-        const int64_t page = at.page(position), offset = at.offset(position);
-        std::memcpy(address(k_cache, page, offset), k.row_address(token), bytes);
-        std::memcpy(address(v_cache, page, offset), v.row_address(token), bytes);
+        std::byte* to = address(cache, at.page(position), at.offset(position));
+        if (!rotates && !scale) {
+          std::memcpy(to, x.row_address(token), static_cast<size_t>(width) * size_of(x.dtype));
+          return;
+        }
+        simd().load(x.dtype, x.row_address(token), values, width);
+        if (rotates) {
+          (*rotation)(position, G, values);
+          simd().store(x.dtype, values, rounded, width);  // as rope leaves it
+          simd().load(x.dtype, rounded, values, width);
+        }
+        for (int64_t g = 0; scale && g < G; ++g)
+          simd().scale(1 / scale.as<float>()[g], values + g * P, values + g * P, P);
+        simd().store(cache.dtype, values, to, width);
+      };
+      for (int64_t i = begin; i < end; ++i) {
+        append(k, k_scale, k_cache, i, bool(inv_freq));
+        append(v, v_scale, v_cache, i, false);
       }
     });
   }
 }
 
-void attention(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache, const Tensor& pages,
-               const Tensor& offsets, const Tensor& past, float scale, const Tensor& y) {
+void attention(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache, const Tensor& k_scale,
+               const Tensor& v_scale, const Tensor& pages, const Tensor& offsets, const Tensor& past, float scale,
+               const Tensor& lse, const Tensor& y) {
   check_heads(q, k_cache);
+  check_caches(q.dtype, k_cache, v_cache, k_scale, v_scale);
   const int64_t H = q.size(1), P = q.size(2), G = k_cache.size(2);
-  const Attention attend{q, k_cache, v_cache, pages, y, scale, H / G};
+  const Attention attend{q, k_cache, v_cache, k_scale, v_scale, pages, lse, y, scale, H / G};
 
   const auto list = sequences(offsets, past, q.size(0));
   const int64_t step = std::max<int64_t>(1, kRows / std::max<int64_t>(1, attend.heads));

@@ -1,8 +1,7 @@
-// Rotary position embedding (Su et al. 2021), in place, pairing element i of a head with i + P/2.
-//
-// A block takes a token: cosines and sines are computed once, in f64 as on the CPU, and serve all heads.
+// Rotary position embedding (Su et al. 2021), in place. A block takes a token.
 #include "checks.h"
 #include "cuda/batch.cuh"
+#include "cuda/rotation.cuh"
 #include "ops.h"
 
 namespace nemotron_h::cuda {
@@ -18,14 +17,9 @@ __global__ void __launch_bounds__(kThreads, 8)
   if (faults.pending()) return;
   const int64_t t = blockIdx.x;
   const int pairs = P / 2, s = find_sequence(offsets, sequences, t);
-  const double position = static_cast<double>(past[s] + (t - offsets[s]));
   float* cosine = static_cast<float*>(dynamic_smem());
   float* sine = cosine + pairs;
-  for (int j = threadIdx.x; j < pairs; j += kThreads) {
-    double sin, cos;
-    sincos(position * inv_freq[j], &sin, &cos);
-    cosine[j] = static_cast<float>(cos), sine[j] = static_cast<float>(sin);
-  }
+  compute_turns<kThreads>(inv_freq, pairs, past[s] + (t - offsets[s]), cosine, sine);
   __syncthreads();
 
   const int all = H * pairs, step = kThreads * kN;
@@ -42,16 +36,9 @@ __global__ void __launch_bounds__(kThreads, 8)
     for (int n = 0; n < kAhead; ++n) {
       const int i = begin + n * step;
       if (i >= all) break;
-      const auto c = *reinterpret_cast<const Pack<float, kN>*>(cosine + i % pairs);
-      const auto s = *reinterpret_cast<const Pack<float, kN>*>(sine + i % pairs);
       float a[kN], b[kN];
       widen(firsts[n], a), widen(seconds[n], b);
-#pragma unroll
-      for (int j = 0; j < kN; ++j) {
-        const float first = a[j], second = b[j];
-        a[j] = fmaf(first, c.v[j], -(second * s.v[j]));
-        b[j] = fmaf(second, c.v[j], first * s.v[j]);
-      }
+      rotate(cosine + i % pairs, sine + i % pairs, a, b);
       store(first_of(i), a), store(first_of(i) + pairs, b);
     }
   }
@@ -60,7 +47,7 @@ __global__ void __launch_bounds__(kThreads, 8)
 }  // namespace
 
 void rope(const Tensor& x, const Tensor& inv_freq, const Tensor& offsets, const Tensor& past) {
-  check_rotation(x);
+  check_rotation("x", x);
   const int64_t T = x.size(0), H = x.size(1), P = x.size(2);
   check_sequences(offsets, past, T);
   with_act(x.dtype, [&]<class E>() {

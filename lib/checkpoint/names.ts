@@ -21,8 +21,10 @@ export interface TensorSpec {
   readonly spellings: readonly string[]
 }
 
+const spellingsOf = ({ family }: Config) => (family === 'nemotron_h' ? hybridSpellings : transformerSpellings)
+
 export function tensorSpecs(config: Config): TensorSpec[] {
-  const spell = config.family === 'nemotron_h' ? hybridSpellings : transformerSpellings
+  const spell = spellingsOf(config)
   const layers = config.layers.flatMap((kind, i) => {
     const shapes = Object.entries(layerShapes(config, kind))
     return shapes.map(([name, shape]) => [`layers.${i}.${name}`, shape] as const)
@@ -63,6 +65,13 @@ function transformerSpellings(name: string): string[] {
   return [`${block}.${rest.replace('mixer', isMlp ? 'mlp' : 'self_attn')}`]
 }
 
+/** What a checkpoint may have besides, under the model's names: what keys and values in FP8 are multiplied by (ModelOpt). */
+function kvScales(config: Config): string[] {
+  return config.layers.flatMap((kind, i) =>
+    kind === 'attention' ? ['k', 'v'].map((x) => `layers.${i}.mixer.${x}_proj.${x}_scale`) : [],
+  )
+}
+
 /** Where a tensor lies. */
 export interface StoredTensor extends TensorEntry {
   readonly file: string
@@ -77,7 +86,7 @@ export interface MatchedTensor extends StoredTensor {
 const dense: readonly StoredDtype[] = ['F32', 'F16', 'BF16']
 const dtypes: Record<Role, readonly StoredDtype[]> = { matrix: [...dense, 'F8_E4M3'], embedding: dense, vector: dense }
 
-/** Tensors without effect here: tables that are recomputed, multi-token prediction, scales of FP8 activations and KV. */
+/** Tensors without effect here: tables that are recomputed, multi-token prediction, scales of FP8 activations and queries. */
 const harmless = /(^|\.)rotary_emb\.inv_freq$|^mtp\.|\.(input_scale|[kqv]_scale)$/
 
 /**
@@ -115,6 +124,17 @@ export function matchTensors(
       problems.push(`${found}_scale is ${scale.dtype} [${scale.shape}], expected one F32`)
     }
     matched.set(name, { ...tensor, role, ...(scale ? { scale } : {}) })
+  }
+  const spell = spellingsOf(config)
+  for (const name of kvScales(config)) {
+    const found = spell(name).find((spelling) => rest.has(spelling))
+    if (found === undefined) continue
+    const tensor = rest.get(found)!
+    rest.delete(found)
+    if (tensor.shape.some((n) => n !== 1) || !dense.includes(tensor.dtype)) {
+      problems.push(`${found} is ${tensor.dtype} [${tensor.shape}], expected one number in ${choices(dense)}`)
+    }
+    matched.set(name, { ...tensor, role: 'vector' })
   }
   if (config.tieWordEmbeddings) rest.delete('lm_head.weight') // a copy of the embedding
   for (const name of rest.keys()) {

@@ -53,7 +53,9 @@ export async function loadWeights(checkpoint: Checkpoint, options: WeightOptions
     for (const [name, entry] of entries) {
       signal?.throwIfAborted()
       if (entry.role === 'vector') {
-        weights.vectors.set(name, await files.values(entry))
+        const values = await files.values(entry)
+        if (name.endsWith('_scale')) checkScale(entry, name, values[0]!)
+        weights.vectors.set(name, values)
       } else {
         const wanted = entry.role === 'embedding' || kept.has(name) ? (format === 'fp8' ? 'bf16' : format) : format
         weights.matrices.set(name, await loadMatrix(files, name, entry, wanted))
@@ -100,8 +102,13 @@ async function loadMatrix(files: Files, name: string, entry: MatchedTensor, form
 /** The multiplier of a stored fp8 matrix; 1 where the checkpoint has none. */
 async function storedScale(files: Files, name: string, { scale }: MatchedTensor): Promise<Tensor<'f32'>> {
   const [value] = scale ? await files.values(scale) : [1]
-  if (value! > 0 && Number.isFinite(value)) return tensor(Float32Array.of(value!), 'f32', [1], files.device)
-  throw new RangeError(`${scale!.file}: ${name}_scale is ${value}, expected a positive number`)
+  if (scale) checkScale(scale, `${name}_scale`, value!)
+  return tensor(Float32Array.of(value!), 'f32', [1], files.device)
+}
+
+function checkScale({ file }: StoredTensor, name: string, value: number): void {
+  if (value > 0 && Number.isFinite(value)) return
+  throw new RangeError(`${file}: ${name} is ${value}, expected a positive number`)
 }
 
 /** Waits until a tensor is made, and no longer: a read of none of it. */
@@ -173,6 +180,10 @@ export class LoadedWeights implements Weights {
   vector(name: string, f?: (values: Float32Array) => Float32Array, shape?: readonly number[]): Tensor<'f32'> {
     const values = this.vectors.get(name)!
     return this.constant(f ? f(values) : values, shape)
+  }
+
+  number(name: string): number | undefined {
+    return this.vectors.get(name)?.[0]
   }
 
   constant(values: Float32Array, shape: readonly number[] = [values.length]): Tensor<'f32'> {

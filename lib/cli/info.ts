@@ -17,13 +17,20 @@ export function infoCommand(): Command {
     .description('tells the layers, parameters and memory of a model')
     .argument('<model>', `folder of a Hugging Face checkpoint, or ${choices(presetNames)}`)
     .addOption(choiceFlag('--dtype <type>', 'activations and caches: f32 or bf16; f32 by default', 'f32', 'bf16'))
+    .addOption(choiceFlag('--kv-cache <format>', 'keys and values: fp8; as activations by default', 'fp8'))
     .option('--json', 'print one JSON object')
     .addHelpText('after', examples)
-    .action(async (name: string, { dtype = 'f32', json }: { dtype?: 'f32' | 'bf16'; json?: boolean }) => {
+    .action(async (name: string, { dtype = 'f32', kvCache, json }: InfoOptions) => {
       const { config, stored } = await open(name)
-      const info = describeModel(config, stored, dtype)
+      const info = describeModel(config, stored, dtype, kvCache === 'fp8' ? 'e4m3' : dtype)
       console.log(json ? JSON.stringify({ model: name, ...info }) : [name, ...infoLines(info)].join('\n'))
     })
+}
+
+interface InfoOptions {
+  dtype?: 'f32' | 'bf16'
+  kvCache?: 'fp8'
+  json?: boolean
 }
 
 /** Tensors and bytes in the files, by dtype. */
@@ -44,7 +51,7 @@ async function open(name: string): Promise<{ config: Config; stored?: Stored }> 
   return { config, stored }
 }
 
-function describeModel(config: Config, stored: Stored | undefined, dtype: 'f32' | 'bf16') {
+function describeModel(config: Config, stored: Stored | undefined, dtype: 'f32' | 'bf16', kv: 'f32' | 'bf16' | 'e4m3') {
   const letters = Object.fromEntries(Object.entries(layerLetters).map(([letter, kind]) => [kind, letter]))
   const count = (kind: LayerKind) => config.layers.filter((layer) => layer === kind).length
   return {
@@ -56,7 +63,7 @@ function describeModel(config: Config, stored: Stored | undefined, dtype: 'f32' 
     layers: { mamba2: count('mamba2'), attention: count('attention'), mlp: count('mlp') },
     parameters: parameterCounts(config),
     ...(stored ? { stored } : {}),
-    state: { dtype, ...stateBytes(config, dtype) },
+    state: { dtype, kv, ...stateBytes(config, dtype, kv) },
   }
 }
 
@@ -76,7 +83,7 @@ function infoLines(info: ReturnType<typeof describeModel>): string[] {
     ...(stored ? ['bytes as stored'] : []),
     ...Object.entries(stored ?? {}).map(([dtype, { bytes, tensors }]) => row(dtype, bytes, ` in ${tensors} tensors`)),
     `bytes beside the weights, in ${state.dtype}`,
-    row('KV', state.kvPerToken, ' per token'),
+    row(state.kv === state.dtype ? 'KV' : `KV (${state.kv})`, state.kvPerToken, ' per token'),
     row('convolution', state.convPerSequence, ' per sequence'),
     row('SSM (f32)', state.ssmPerSequence, ' per sequence'),
   ]

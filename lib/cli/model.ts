@@ -9,6 +9,7 @@ import { choiceFlag, numberFlag, pick } from './flags.js'
 const loadFlags = {
   device: new Option('--device <name>', 'cpu, cuda (the first GPU) or cuda:N; cpu by default'),
   dtype: choiceFlag('--dtype <type>', 'activations: f32 or bf16; f32 on the CPU, bf16 on a GPU', 'f32', 'bf16'),
+  kvCache: choiceFlag('--kv-cache <format>', 'keys and values: fp8; as activations by default', 'fp8'),
   weights: choiceFlag('--weights <format>', 'matrices: f32, bf16 or fp8; as stored by default', 'f32', 'bf16', 'fp8'),
   bf16Gemms: numberFlag(
     '--bf16-gemms <n>',

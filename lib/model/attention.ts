@@ -1,14 +1,14 @@
 /** Grouped-query attention over a paged cache. Nemotron-H has no position embedding; Llama and Qwen2 rotate. */
 import { ops } from '../ops.js'
-import { type Act, empty, type Tensor } from '../tensor.js'
+import { type Act, empty, type Kv, type Tensor } from '../tensor.js'
 import type { AttentionConfig, Config } from './config.js'
 import type { Batch, LayerState, Mixer, PoolSizes, Weights } from './layer.js'
 import type { ActivationScaling, Input, Linear } from './linear.js'
 import { commonScaling } from './norm.js'
 
 interface KvState extends LayerState {
-  k: Tensor<Act> // [Pages,PageSize,G,P]
-  v: Tensor<Act> // [Pages,PageSize,G,P]
+  k: Tensor<Kv> // [Pages,PageSize,G,P]
+  v: Tensor<Kv> // [Pages,PageSize,G,P]
 }
 
 export class Attention implements Mixer {
@@ -19,11 +19,14 @@ export class Attention implements Mixer {
   private readonly v: Linear
   private readonly o: Linear
   private readonly invFreq: Tensor<'f32'> | undefined // [P/2]
+  private readonly kScale: Tensor<'f32'> | undefined // [G]: of a cache of e4m3
+  private readonly vScale: Tensor<'f32'> | undefined // [G]
 
   constructor(
     { attention }: Config,
     weights: Weights,
     private readonly act: Act,
+    private readonly kv: Kv,
   ) {
     this.config = attention
     this.q = weights.linear('q_proj', attention.qkvBias)
@@ -33,11 +36,17 @@ export class Attention implements Mixer {
     this.scaling = commonScaling(this.q, this.k, this.v)
     const frequencies = ropeFrequencies(attention)
     this.invFreq = frequencies && weights.constant(frequencies)
+    if (kv === 'e4m3') {
+      const scale = (name: string) =>
+        weights.constant(new Float32Array(attention.kvHeads).fill(weights.number(name) ?? 1))
+      this.kScale = scale('k_proj.k_scale')
+      this.vScale = scale('v_proj.v_scale')
+    }
   }
 
   makeState({ device, pages, pageSize }: PoolSizes): KvState {
     const shape = [pages, pageSize, this.config.kvHeads, this.config.headDim]
-    return { k: empty(this.act, shape, device), v: empty(this.act, shape, device) }
+    return { k: empty(this.kv, shape, device), v: empty(this.kv, shape, device) }
   }
 
   addTo(residual: Tensor<Act>, x: Input, { offsets, past, pages, decode }: Batch, state: KvState): void {
@@ -46,12 +55,10 @@ export class Attention implements Mixer {
     const q = this.q.forward(x, decode, this.act).reshape([T, H, P])
     const k = this.k.forward(x, decode, this.act).reshape([T, G, P])
     const v = this.v.forward(x, decode, this.act).reshape([T, G, P])
-    if (this.invFreq) {
-      ops.rope(q, this.invFreq, offsets, past)
-      ops.rope(k, this.invFreq, offsets, past)
-    }
-    ops.kvAppend(k, v, pages, offsets, past, state.k, state.v)
-    const y = ops.attention(q, state.k, state.v, pages, offsets, past, 1 / Math.sqrt(P))
+    const { kScale, vScale } = this
+    if (this.invFreq) ops.rope(q, this.invFreq, offsets, past)
+    ops.kvAppend(k, v, this.invFreq, kScale, vScale, pages, offsets, past, state.k, state.v)
+    const y = ops.attention(q, state.k, state.v, kScale, vScale, pages, offsets, past, 1 / Math.sqrt(P))
     this.o.add(residual, y.reshape([T, H * P]), decode)
   }
 }

@@ -159,13 +159,14 @@ export interface StateBytes {
   ssmPerSequence: number
 }
 
-/** What sequences cost in memory beside the weights; `act` is the dtype of activations and KV cache. */
-export function stateBytes(config: Config, act: 'f32' | 'bf16'): StateBytes {
-  const actBytes = act === 'f32' ? 4 : 2
+/** What sequences cost in memory beside the weights; `act` is the dtype of activations, `kv` of the KV cache. */
+export function stateBytes(config: Config, act: 'f32' | 'bf16', kv: 'f32' | 'bf16' | 'e4m3' = act): StateBytes {
+  const sizes = { f32: 4, bf16: 2, e4m3: 1 }
+  const actBytes = sizes[act]
   const bytes = { kvPerToken: 0, convPerSequence: 0, ssmPerSequence: 0 }
   for (const kind of config.layers) {
     if (kind === 'attention') {
-      bytes.kvPerToken += 2 * config.attention.kvHeads * config.attention.headDim * actBytes
+      bytes.kvPerToken += 2 * config.attention.kvHeads * config.attention.headDim * sizes[kv]
     } else if (kind === 'mamba2') {
       const { heads, headDim, stateSize, convKernel } = config.mamba!
       bytes.convPerSequence += mambaWidths(config.mamba!).channels * (convKernel - 1) * actBytes

@@ -44,6 +44,8 @@ export interface Weights {
   embedding(name: string): Tensor<Real>
   /** A vector in f32: what `f` makes of the stored values, in one dimension or in `shape`. */
   vector(name: string, f?: (values: Float32Array) => Float32Array, shape?: readonly number[]): Tensor<'f32'>
+  /** A number that a checkpoint may have. */
+  number(name: string): number | undefined
   /** Numbers that the model computes once. */
   constant(values: Float32Array): Tensor<'f32'>
   dispose(): void
@@ -55,6 +57,7 @@ export function weightsOf(weights: Weights, prefix: string): Weights {
     linear: (name, bias) => weights.linear(prefix + name, bias),
     embedding: (name) => weights.embedding(prefix + name),
     vector: (name, f, shape) => weights.vector(prefix + name, f, shape),
+    number: (name) => weights.number(prefix + name),
     constant: (values) => weights.constant(values),
     dispose() {},
   }

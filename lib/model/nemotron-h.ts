@@ -6,7 +6,7 @@
  */
 import { ops } from '../ops.js'
 import { scope } from '../scope.js'
-import type { Act, Real, Tensor } from '../tensor.js'
+import type { Act, Kv, Real, Tensor } from '../tensor.js'
 import { Attention } from './attention.js'
 import type { Config, LayerKind } from './config.js'
 import { type Batch, type LayerState, type Mixer, type PoolSizes, type Weights, weightsOf } from './layer.js'
@@ -15,7 +15,7 @@ import { Mamba2 } from './mamba2.js'
 import { Mlp } from './mlp.js'
 import { RmsNorm } from './norm.js'
 
-const mixers: Record<LayerKind, new (config: Config, weights: Weights, act: Act) => Mixer> = {
+const mixers: Record<LayerKind, new (config: Config, weights: Weights, act: Act, kv: Kv) => Mixer> = {
   mamba2: Mamba2,
   attention: Attention,
   mlp: Mlp,
@@ -38,12 +38,14 @@ export class NemotronH {
     readonly config: Config,
     weights: Weights,
     readonly act: Act,
+    /** What keys and values are kept in: as activations, or e4m3. */
+    kv: Kv = act,
   ) {
     this.embeddings = weights.embedding('embeddings.weight')
     this.device = this.embeddings.device
     this.layers = config.layers.map((kind, i) => {
       const layer = weightsOf(weights, `layers.${i}.`)
-      const mixer = new mixers[kind](config, weightsOf(layer, 'mixer.'), act)
+      const mixer = new mixers[kind](config, weightsOf(layer, 'mixer.'), act, kv)
       return { norm: new RmsNorm(layer.vector('norm.weight'), config.normEps, mixer.scaling), mixer }
     })
     this.finalNorm = weights.vector('norm_f.weight')

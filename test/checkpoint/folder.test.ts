@@ -146,6 +146,8 @@ describe('opens', () => {
     const { tensors } = await openCheckpoint(folder)
     expect(tensors.get('layers.1.mixer.up_proj.weight')).toMatchObject({ dtype: 'F8_E4M3', scale: { dtype: 'F32' } })
     expect(tensors.get('layers.1.mixer.down_proj.weight')).not.toHaveProperty('scale')
+    expect(tensors.get('layers.2.mixer.k_proj.k_scale')).toMatchObject({ dtype: 'F32', role: 'vector' })
+    expect(tensors.has('layers.2.mixer.v_proj.v_scale')).toBe(false)
   })
 
   test('the sampling defaults of generation_config.json', async ({ folder }) => {
@@ -286,6 +288,11 @@ describe('refuses tensors', () => {
       'with a scale for each row',
       { ...good, 'backbone.layers.1.mixer.up_proj.weight': zeros('F8_E4M3', [24, 8]), [upScale]: zeros('F32', [24]) },
       `${upScale} is F32 [24], expected one F32`,
+    ],
+    [
+      'with a scale for each key head',
+      { ...good, 'backbone.layers.2.mixer.v_proj.v_scale': zeros('F32', [2]) },
+      'backbone.layers.2.mixer.v_proj.v_scale is F32 [2], expected one number in F32, F16 or BF16',
     ],
     ['with a scale beside bf16', { ...good, [upScale]: zeros('F32', []) }, `${upScale} is unexpected`],
   ]

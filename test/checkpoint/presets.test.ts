@@ -62,6 +62,10 @@ test('what a sequence costs beside the weights', () => {
     convPerSequence: 24 * 10_240 * 3 * 2,
     ssmPerSequence: 96 * 2 ** 20,
   })
+  expect(stateBytes(presets['8b'], 'bf16', 'e4m3')).toMatchObject({
+    kvPerToken: 8192,
+    convPerSequence: 24 * 10_240 * 3 * 2,
+  })
   expect(stateBytes(presets['47b'], 'bf16').ssmPerSequence).toBe(720 * 2 ** 20)
   expect(stateBytes(presets['56b'], 'bf16')).toMatchObject({ kvPerToken: 40_960, ssmPerSequence: 864 * 2 ** 20 })
   expect(stateBytes(presets['56b'], 'f32')).toMatchObject({ kvPerToken: 81_920, ssmPerSequence: 864 * 2 ** 20 })

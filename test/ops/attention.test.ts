@@ -1,7 +1,7 @@
 // What attention promises beyond its values: the same bits however a sequence is computed, nothing read that is not
 // its own, and words for what cannot be.
 import { describe, expect, test } from 'vitest'
-import type { Act, Tensor } from '../../binding.js'
+import type { Act, DType, Kv, Tensor } from '../../binding.js'
 import { binding } from '../../dist/binding.js'
 import { empty, implementations, kernels, onCpu, simt, tensor } from '../device.ts'
 import { attentionSpecs } from './attention.ts'
@@ -14,6 +14,10 @@ const floats = <A extends Act>(act: A, shape: number[], random: Random, scale = 
   tensor(Float32Array.from(random.normal(shape, scale).data), act, shape)
 const nans = (act: Act, shape: number[]) =>
   tensor(new Float32Array(shape.reduce((n, size) => n * size, 1)).fill(Number.NaN), act, shape)
+
+/** Keys that are not rotated and caches without scales, for kvAppend; caches without scales, for attention. */
+const asIs = [undefined, undefined, undefined] as const
+const unscaled = [undefined, undefined] as const
 
 interface Sequence {
   q: Tensor<Act> // [T,H,P]
@@ -36,8 +40,8 @@ async function bitsInChunks({ q, k, v }: Sequence, ends: number[], pageSize: num
     const chunk = [q, k, v].map((t) => t.rows(begin, end)) as [Tensor<Act>, Tensor<Act>, Tensor<Act>]
     if (!beside) {
       const where = [table([order]), ints(0, n), ints(begin)] as const
-      binding.kvAppend(chunk[1], chunk[2], ...where, ...caches)
-      parts.push(await binding.attention(chunk[0], ...caches, ...where, 0.3).readBytes())
+      binding.kvAppend(chunk[1], chunk[2], ...asIs, ...where, ...caches)
+      parts.push(await binding.attention(chunk[0], ...caches, ...unscaled, ...where, 0.3).readBytes())
     } else {
       // One token of another sequence before this one's, as rows of one packed batch.
       const packed = await Promise.all(
@@ -49,10 +53,10 @@ async function bitsInChunks({ q, k, v }: Sequence, ends: number[], pageSize: num
         }),
       )
       const where = [table([order.map((_, i) => (i ? -1 : spare)), order]), ints(0, 1, n + 1), ints(0, begin)] as const
-      binding.kvAppend(packed[1]!, packed[2]!, ...where, ...caches)
+      binding.kvAppend(packed[1]!, packed[2]!, ...asIs, ...where, ...caches)
       parts.push(
         await binding
-          .attention(packed[0]!, ...caches, ...where, 0.3)
+          .attention(packed[0]!, ...caches, ...unscaled, ...where, 0.3)
           .rows(1, n + 1)
           .readBytes(),
       )
@@ -159,6 +163,97 @@ test('a token does not see what comes after it, even if that is NaN', async () =
   expect(poisoned.subarray(0, short.length).equals(short)).toBe(true)
 })
 
+// Keys and values as three steps leave them: rope, then scales, then the cache.
+describe.each(['f32', 'bf16'] as const)('rotated and quantised on their way into the cache, %s', (act) => {
+  const [T, G, P] = [5, 3, 32]
+  const random = new Random(11)
+  const [k, v] = [floats(act, [T, G, P], random, 3), floats(act, [T, G, P], random, 3)]
+  const invFreq = tensor(
+    Float32Array.from({ length: P / 2 }, (_, i) => 3 ** -i),
+    'f32',
+    [P / 2],
+  )
+  const [kScale, vScale] = [0.03, 0.7].map((scale) => {
+    return tensor(
+      Float32Array.from({ length: G }, (_, g) => scale * (g + 1)),
+      'f32',
+      [G],
+    )
+  }) as [Tensor<'f32'>, Tensor<'f32'>]
+  const where = [table([[2, 0, 1]]), ints(0, T), ints(6)] as const
+  const caches = (kv: Kv) => [empty(kv, [3, 4, G, P]), empty(kv, [3, 4, G, P])] as [Tensor<Kv>, Tensor<Kv>]
+  /** The elements of positions 6 to 6 + T. */
+  const stored = async (cache: Tensor<Kv>) => {
+    const rows = await cache.read()
+    return Float32Array.from({ length: T * G * P }, (_, i) => {
+      const position = 6 + Math.floor(i / (G * P))
+      return rows[([2, 0, 1][position >> 2]! * 4 + (position & 3)) * G * P + (i % (G * P))]!
+    })
+  }
+  const turned = async () => {
+    const x = tensor(await k.read(), act, [T, G, P])
+    binding.rope(x, invFreq, where[1], where[2])
+    return x
+  }
+
+  test('the same bits as rope first', async () => {
+    for (const [kv, ofKeys, ofValues] of [[act], ['e4m3', kScale, vScale]] as const) {
+      const [once, twice] = [caches(kv), caches(kv)]
+      binding.kvAppend(k, v, invFreq, ofKeys, ofValues, ...where, ...once)
+      binding.kvAppend(await turned(), v, undefined, ofKeys, ofValues, ...where, ...twice)
+      for (const i of [0, 1]) expect(await stored(once[i]!)).toEqual(await stored(twice[i]!))
+    }
+  })
+
+  test('the same bits as one product and one rounding', async () => {
+    const [kCache, vCache] = caches('e4m3')
+    binding.kvAppend(k, v, undefined, kScale, vScale, ...where, kCache, vCache)
+    for (const [x, scale, cache] of [
+      [k, kScale, kCache],
+      [v, vScale, vCache],
+    ] as const) {
+      const [values, scales] = [await x.read(), await scale.read()]
+      const scaled = values.map((value, i) => value * Math.fround(1 / scales[Math.floor(i / P) % G]!))
+      expect(await stored(cache)).toEqual(await binding.cast(tensor(scaled, 'f32', [1, scaled.length]), 'e4m3').read())
+    }
+  })
+
+  test('wherever tensors begin', async () => {
+    const later = <D extends DType>(t: Tensor<D>, data: Float32Array) =>
+      tensor(Float32Array.of(0, ...data), t.dtype, [1 + data.length])
+        .rows(1, 1 + data.length)
+        .reshape(t.shape)
+    const want = caches('e4m3')
+    binding.kvAppend(k, v, invFreq, kScale, vScale, ...where, ...want)
+    const [keys, values] = [later(k, await k.read()), later(v, await v.read())]
+    const [kCache, vCache] = caches('e4m3').map((t) => later(t, new Float32Array(t.shape.reduce((a, b) => a * b))))
+    for (const given of [
+      [keys, v, want[0], want[1]],
+      [k, values, want[0], want[1]],
+      [k, v, kCache!, want[1]],
+      [k, v, want[0], vCache!],
+    ] as const) {
+      const before = [await stored(want[0]), await stored(want[1])]
+      binding.kvAppend(given[0], given[1], invFreq, kScale, vScale, ...where, given[2], given[3])
+      expect([await stored(given[2]), await stored(given[3])]).toEqual(before)
+    }
+  })
+
+  test('and read with their scales: the same as by the products, to what sums round', async () => {
+    const [kCache, vCache] = caches('e4m3')
+    binding.kvAppend(k, v, invFreq, kScale, vScale, ...where, kCache, vCache)
+    const ones = tensor(new Float32Array(G).fill(1), 'f32', [G])
+    const q = floats(act, [T, G, P], random)
+    // A power of two as scale changes exponents only.
+    const twos = tensor(new Float32Array(G).fill(2), 'f32', [G])
+    const y = await binding.attention(q, kCache, vCache, twos, twos, ...where, 0.25).read()
+    const same = await binding.attention(q, kCache, vCache, ones, twos, ...where, 0.5).read()
+    const half = await binding.attention(q, kCache, vCache, ones, ones, ...where, 0.5).read()
+    expect(y).toEqual(same)
+    expect(y).toEqual(half.map((x) => 2 * x))
+  })
+})
+
 describe('refuses', () => {
   const rows = (T: number, heads: number) => empty('f32', [T, heads, 4])
   const caches = () => [empty('f32', [5, 4, 2, 4]), empty('f32', [5, 4, 2, 4])] as const
@@ -181,9 +276,11 @@ describe('refuses', () => {
   ])('pages %j, offsets %j, past %j', async (pages, offsets, past, message) => {
     const where = [table(pages), ints(...offsets), ints(...past)] as const
     const [k, v] = caches()
-    binding.kvAppend(rows(7, 2), rows(7, 2), ...where, k, v)
+    binding.kvAppend(rows(7, 2), rows(7, 2), ...asIs, ...where, k, v)
     await expect(k.read()).rejects.toThrow(`kvAppend: ${message}`)
-    await expect(binding.attention(rows(7, 4), k, v, ...where, 1).read()).rejects.toThrow(`attention: ${message}`)
+    await expect(binding.attention(rows(7, 4), k, v, ...unscaled, ...where, 1).read()).rejects.toThrow(
+      `attention: ${message}`,
+    )
   })
 
   test.each([
@@ -200,18 +297,18 @@ describe('refuses', () => {
     ['of one', [[2, 2]], [0, 6], [0], 2],
   ])('to write one page for two, %s', async (_, pages, offsets, past, page) => {
     const [k, v] = caches()
-    binding.kvAppend(rows(6, 2), rows(6, 2), table(pages), ints(...offsets), ints(...past), k, v)
+    binding.kvAppend(rows(6, 2), rows(6, 2), ...asIs, table(pages), ints(...offsets), ints(...past), k, v)
     await expect(v.read()).rejects.toThrow(`kvAppend: pages names ${page} twice, expected a page of its own`)
   })
 
   test('query heads that the key heads do not divide', async () => {
-    const y = binding.attention(rows(1, 3), ...caches(), table([[0]]), ints(0, 1), ints(0), 1)
+    const y = binding.attention(rows(1, 3), ...caches(), ...unscaled, table([[0]]), ints(0, 1), ints(0), 1)
     await expect(y.read()).rejects.toThrow('attention: q has 3 heads, expected a multiple of 2, the heads of kCache')
   })
 
   test.runIf(!onCpu)('heads wider than a tile on a GPU', async () => {
     const [q, cache] = [empty('bf16', [1, 2, 264]), empty('bf16', [1, 4, 2, 264])]
-    const y = binding.attention(q, cache, cache, table([[0]]), ints(0, 1), ints(0), 1)
+    const y = binding.attention(q, cache, cache, ...unscaled, table([[0]]), ints(0, 1), ints(0), 1)
     await expect(y.read()).rejects.toThrow('attention: q has heads of 264 elements, expected at most 256 on a GPU')
   })
 
@@ -219,12 +316,47 @@ describe('refuses', () => {
     const x = empty('f32', [1, 2, 5])
     binding.rope(x, empty('f32', [3]), ints(0, 1), ints(0))
     await expect(x.read()).rejects.toThrow('rope: x has heads of 5 elements, expected an even number')
+    const cache = empty('f32', [1, 4, 2, 5])
+    const other = empty('f32', [1, 4, 2, 5])
+    binding.kvAppend(x, x, empty('f32', [3]), undefined, undefined, table([[0]]), ints(0, 1), ints(0), cache, other)
+    await expect(cache.read()).rejects.toThrow('kvAppend: k has heads of 5 elements, expected an even number')
+  })
+
+  test.each([
+    ['f32', 'bf16', 'bf16', false, false, 'kCache is bf16, expected f32 or e4m3'],
+    ['bf16', 'f32', 'f32', false, false, 'kCache is f32, expected bf16 or e4m3'],
+    ['f32', 'e4m3', 'f32', true, true, 'vCache is f32, expected e4m3, as kCache is'],
+    ['bf16', 'bf16', 'e4m3', false, false, 'vCache is e4m3, expected bf16, as kCache is'],
+    ['f32', 'e4m3', 'e4m3', false, true, 'kScale is left out, expected a scale for each head of e4m3'],
+    ['f32', 'e4m3', 'e4m3', true, false, 'vScale is left out, expected a scale for each head of e4m3'],
+    ['bf16', 'bf16', 'bf16', true, false, 'kScale is given, expected none, as caches are bf16'],
+    ['f32', 'f32', 'f32', false, true, 'vScale is given, expected none, as caches are f32'],
+  ] as const)(
+    '%s beside caches of %s and %s, scales %j and %j',
+    async (act, kKind, vKind, kScaled, vScaled, message) => {
+      const [x, q] = [empty(act, [1, 2, 4]), empty(act, [1, 4, 4])]
+      const [k, v] = [empty(kKind, [1, 4, 2, 4]), empty(vKind, [1, 4, 2, 4])]
+      const scales = [kScaled, vScaled].map((scaled) => (scaled ? empty('f32', [2]) : undefined))
+      const where = [table([[0]]), ints(0, 1), ints(0)] as const
+      binding.kvAppend(x, x, undefined, scales[0], scales[1], ...where, k, v)
+      await expect(k.read()).rejects.toThrow(`kvAppend: ${message}`)
+      const y = binding.attention(q, k, v, scales[0], scales[1], ...where, 1)
+      await expect(y.read()).rejects.toThrow(`attention: ${message}`)
+    },
+  )
+
+  test('a scale for other heads', () => {
+    const [q, cache, scale] = [empty('f32', [1, 4, 4]), empty('e4m3', [1, 4, 2, 4]), empty('f32', [4])]
+    const where = [table([[0]]), ints(0, 1), ints(0)] as const
+    expect(() => binding.attention(q, cache, cache, scale, scale, ...where, 1)).toThrow(
+      'attention: kScale is [4], expected [G=2]',
+    )
   })
 
   test('before anything is written', async () => {
     const k = tensor(new Float32Array(160).fill(7), 'f32', [5, 4, 2, 4])
     const v = tensor(new Float32Array(160).fill(7), 'f32', [5, 4, 2, 4])
-    binding.kvAppend(rows(7, 2), rows(7, 2), table([[0, 9]]), ints(0, 7), ints(0), k, v)
+    binding.kvAppend(rows(7, 2), rows(7, 2), ...asIs, table([[0, 9]]), ints(0, 7), ints(0), k, v)
     await expect(k.read()).rejects.toThrow('pages[0,1] is 9')
     expect(new Set([...(await k.read()), ...(await v.read())])).toEqual(new Set([7]))
   })
@@ -243,7 +375,7 @@ test('pages that several sequences read are fine: a shared prefix', async () => 
     ints(0, 1, 2),
     ints(2, 2),
   ] as const
-  const y = await binding.attention(twice, k, v, ...both, 1).read()
-  const alone = await binding.attention(q, k, v, table([[1]]), ints(0, 1), ints(2), 1).read()
+  const y = await binding.attention(twice, k, v, ...unscaled, ...both, 1).read()
+  const alone = await binding.attention(q, k, v, ...unscaled, table([[1]]), ints(0, 1), ints(2), 1).read()
   expect(Array.from(y)).toEqual([...alone, ...alone])
 })

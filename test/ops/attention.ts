@@ -33,33 +33,38 @@ function batch({ S, shortest, longest, before = 0, past }: Sizes, random: Random
 // ---- rotary embedding
 
 /** As complex numbers: (a + ib) e^(i angle). */
-const rope: Spec = {
-  reference: (inputs) => {
-    const [x, frequency] = [tensorOf(inputs, 'x'), tensorOf(inputs, 'invFreq').data]
-    const [, H, P] = x.shape as [number, number, number]
-    const value = nd(x.shape, (i) => x.data[i]!)
-    const error = new Float64Array(value.data.length)
-    tokens(inputs).forEach(({ position }, t) => {
-      for (let h = 0; h < H; h++) {
-        for (let j = 0; j < P / 2; j++) {
-          const first = (t * H + h) * P + j
-          const second = first + P / 2
-          const [a, b] = [x.data[first]!, x.data[second]!]
-          const angle = position * frequency[j]!
-          value.data[first] = a * Math.cos(angle) - b * Math.sin(angle)
-          value.data[second] = a * Math.sin(angle) + b * Math.cos(angle)
-          // Of each product: cosine or sine as f32, the product, the sum.
-          error[first] = error[second] = 3 * u * (Math.abs(a) + Math.abs(b))
-        }
+function rotated(inputs: Inputs, name: string): { value: Nd; error: Float64Array } {
+  const [x, frequency] = [tensorOf(inputs, name), tensorOf(inputs, 'invFreq').data]
+  const [, H, P] = x.shape as [number, number, number]
+  const value = nd(x.shape, (i) => x.data[i]!)
+  const error = new Float64Array(value.data.length)
+  tokens(inputs).forEach(({ position }, t) => {
+    for (let h = 0; h < H; h++) {
+      for (let j = 0; j < P / 2; j++) {
+        const first = (t * H + h) * P + j
+        const second = first + P / 2
+        const [a, b] = [x.data[first]!, x.data[second]!]
+        const angle = position * frequency[j]!
+        value.data[first] = a * Math.cos(angle) - b * Math.sin(angle)
+        value.data[second] = a * Math.sin(angle) + b * Math.cos(angle)
+        // Of each product: cosine or sine as f32, the product, the sum.
+        error[first] = error[second] = 3 * u * (Math.abs(a) + Math.abs(b))
       }
-    })
-    return { x: { value, error } }
-  },
+    }
+  })
+  return { value, error }
+}
+
+/** theta^(-2j/P) of 10000. */
+const frequencies = (P: number) => nd([P / 2], (i) => 10000 ** ((-2 * i) / P))
+
+const rope: Spec = {
+  reference: (inputs) => ({ x: rotated(inputs, 'x') }),
   make: (sizes, random) => {
     const { lengths, ...rest } = batch(sizes, random)
     const T = lengths.reduce((sum, n) => sum + n, 0)
     const P = sizes.P!
-    return { x: random.normal([T, sizes.H!, P]), invFreq: nd([P / 2], (i) => 10000 ** ((-2 * i) / P)), ...rest }
+    return { x: random.normal([T, sizes.H!, P]), invFreq: frequencies(P), ...rest }
   },
   sizes: {
     ragged: { S: 3, shortest: 1, longest: 7, past: 20, H: 3, P: 10 },
@@ -132,18 +137,39 @@ function placeOf(inputs: Inputs, sequence: number, position: number, g = 0): num
   return ((page * pageSize + (position % pageSize)) * G + g) * P
 }
 
+/** Caches of e4m3 and what their values are to be multiplied by, where sizes say `fp8`; else nothing. */
+const quantised = ({ fp8, G }: Sizes, random: Random): Inputs =>
+  fp8
+    ? {
+        'kCache.dtype': 'e4m3',
+        'vCache.dtype': 'e4m3',
+        kScale: random.uniform([G!], 0.25, 2),
+        vScale: random.uniform([G!], 0.25, 2),
+      }
+    : {}
+
 const kvAppend: Spec = {
   reference: (inputs) => {
-    const written = (row: string, cache: string): Expected => {
-      const [from, to] = [tensorOf(inputs, row), tensorOf(inputs, cache)]
+    const written = (row: string, cache: string, scales: string): Expected => {
+      const [x, to] = [tensorOf(inputs, row), tensorOf(inputs, cache)]
+      const [, G, P] = x.shape as [number, number, number]
+      const from =
+        row === 'k' && inputs.invFreq ? rotated(inputs, row) : { value: x, error: new Float64Array(x.data.length) }
+      const scale = (inputs[scales] as Nd | undefined)?.data
       const value = nd(to.shape, (i) => to.data[i]!)
-      const width = from.shape[1]! * from.shape[2]!
+      const error = new Float64Array(value.data.length)
       tokens(inputs).forEach(({ sequence, position }, t) => {
-        value.data.set(from.data.subarray(t * width, (t + 1) * width), placeOf(inputs, sequence, position))
+        const place = placeOf(inputs, sequence, position)
+        for (let i = 0; i < G * P; i++) {
+          const [exact, miss] = [from.value.data[t * G * P + i]!, from.error[t * G * P + i]!]
+          const stored = scale ? exact / scale[Math.floor(i / P)]! : exact
+          value.data[place + i] = scale ? Math.max(-448, Math.min(448, stored)) : stored
+          error[place + i] = scale ? 2 * u * Math.abs(stored) : miss // of the scale's inverse, and the product
+        }
       })
-      return { value, error: 0 }
+      return { value, error }
     }
-    return { kCache: written('k', 'kCache'), vCache: written('v', 'vCache') }
+    return { kCache: written('k', 'kCache', 'kScale'), vCache: written('v', 'vCache', 'vScale') }
   },
   make: (sizes, random) => {
     const { lengths, ...rest } = batch(sizes, random)
@@ -151,7 +177,8 @@ const kvAppend: Spec = {
     const rows = (count: number) => random.normal([count, sizes.G!, sizes.P!])
     const old = totals.reduce((sum, n) => sum + n, 0)
     const caches = paged(sizes, totals, (s) => rest.past.data[s]!, random, rows(old), rows(old))
-    return { k: rows(T), v: rows(T), ...rest, ...caches }
+    const turns = sizes.rotate ? { invFreq: frequencies(sizes.P!) } : {}
+    return { k: rows(T), v: rows(T), ...turns, ...quantised(sizes, random), ...rest, ...caches }
   },
   sizes: {
     ragged: { S: 3, shortest: 1, longest: 9, past: 7, G: 2, P: 5, pageSize: 4 },
@@ -162,6 +189,10 @@ const kvAppend: Spec = {
     'no sequences': { S: 0, shortest: 0, longest: 0, past: 0, G: 2, P: 4, pageSize: 8 },
     'more pieces than threads': { S: 1, shortest: 90, longest: 90, past: 0, G: 8, P: 64, pageSize: 16 },
     'rows longer than a warp takes at once': { S: 2, shortest: 1, longest: 3, past: 5, G: 3, P: 45, pageSize: 4 },
+    'rotated keys': { S: 3, shortest: 1, longest: 9, past: 900, G: 2, P: 6, pageSize: 4, rotate: 1 },
+    'rotated keys of whole packs': { S: 2, shortest: 0, longest: 4, past: 30, G: 16, P: 144, pageSize: 16, rotate: 1 },
+    'a cache of e4m3': { S: 3, shortest: 1, longest: 9, past: 7, G: 2, P: 5, pageSize: 4, fp8: 1 },
+    'a cache of e4m3, whole packs': { S: 2, shortest: 0, longest: 4, past: 30, G: 9, P: 128, pageSize: 16, fp8: 1 },
   },
   arbitrary: fc.record({
     S: fc.nat(4),
@@ -171,8 +202,27 @@ const kvAppend: Spec = {
     G: fc.integer({ min: 1, max: 3 }),
     P: fc.nat(9),
     pageSize: fc.integer({ min: 1, max: 20 }),
+    fp8: fc.nat(1),
   }),
   special: {
+    'what e4m3 cannot hold': () => {
+      const values = [1000, -1000, Infinity, -Infinity, Number.NaN, 2 ** -11, -(2 ** -9), 3 * 2 ** -11]
+      const x = nd([1, 2, 8], (i) => values[i % 8]!)
+      const cache = () => nd([1, 2, 2, 8], () => 1)
+      return {
+        k: x,
+        v: x,
+        kScale: vector([1, 2]),
+        vScale: vector([0.5, 1]),
+        'kCache.dtype': 'e4m3',
+        'vCache.dtype': 'e4m3',
+        pages: nd([1, 1], () => 0),
+        offsets: vector([0, 1]),
+        past: vector([1]),
+        kCache: cache(),
+        vCache: cache(),
+      }
+    },
     // Only pages that are written must be of one sequence.
     'a page of the past that two sequences share': (random) => ({
       k: random.normal([2, 1, 4]),
@@ -192,15 +242,19 @@ function attend(inputs: Inputs, { operands, sums }: Arithmetic): Record<string, 
   const [q, kCache, vCache] = (['q', 'kCache', 'vCache'] as const).map((name) => tensorOf(inputs, name))
   const [, H, P] = q!.shape as [number, number, number]
   const heads = H / kCache!.shape[2]!
-  const scale = Math.fround(inputs.scale as number)
+  const [kScale, vScale] = ['kScale', 'vScale'].map((name) => (inputs[name] as Nd | undefined)?.data)
   const value = nd(q!.shape, () => 0)
   const error = new Float64Array(value.data.length)
+  const lse = { value: nd([q!.shape[0]!, H], () => 0), error: new Float64Array(q!.shape[0]! * H) }
 
   tokens(inputs).forEach(({ sequence, position }, t) => {
     for (let h = 0; h < H; h++) {
       const row = (t * H + h) * P
       const n = position + 1
-      const keys = Array.from({ length: n }, (_, j) => placeOf(inputs, sequence, j, Math.floor(h / heads)))
+      const g = Math.floor(h / heads)
+      const scale = Math.fround(inputs.scale as number) * (kScale?.[g] ?? 1)
+      const ofValues = vScale?.[g] ?? 1
+      const keys = Array.from({ length: n }, (_, j) => placeOf(inputs, sequence, j, g))
       const products = keys.map((key) =>
         Array.from({ length: P }, (_, i) => scale * q!.data[row + i]! * kCache!.data[key + i]!),
       )
@@ -209,13 +263,13 @@ function attend(inputs: Inputs, { operands, sums }: Arithmetic): Record<string, 
       const weights = scores.map((score) => Math.exp(score - largest))
       const total = weights.reduce((sum, x) => sum + x, 0)
 
-      // How far the exponent of a weight may be off, as an absolute error of the score: the dot product, its scale
-      // and the product with it; the distances from the running maxima, which add up to that from the last; then for
+      // How far the exponent of a weight may be off, as an absolute error of the score: the dot product, its scale,
+      // that of the key head, and the product with them; the distances from the running maxima, which add up to that from the last; then for
       // each time it is scaled down, at most once for every key, nothing more than exp (4 u) and a product.
       const off = Math.max(
         ...products.map((terms, j) => {
           const magnitude = terms.reduce((sum, x) => sum + Math.abs(x), 0)
-          return (P * sums + 2 * u) * magnitude + (Math.min(largest - scores[j]!, 104) + 4 + 5 * rescales(n)) * u
+          return (P * sums + 3 * u) * magnitude + (Math.min(largest - scores[j]!, 104) + 4 + 5 * rescales(n)) * u
         }),
       )
       // Of weights and of their sum; of each weight as an operand; sums of n values and of n weights; the quotient.
@@ -224,16 +278,19 @@ function attend(inputs: Inputs, { operands, sums }: Arithmetic): Record<string, 
         let magnitude = 0
         let lost = 0 // weights below the least normal number, and products
         keys.forEach((key, j) => {
-          const v = vCache!.data[key + i]!
+          const v = ofValues * vCache!.data[key + i]!
           value.data[row + i]! += (weights[j]! / total) * v
           magnitude += (weights[j]! / total) * Math.abs(v)
           lost += 2 ** -126 * (Math.abs(v) + 1)
         })
         error[row + i] = relative * magnitude + lost
       }
+      // Exponents, and the sum of weights; then the logarithm of that, in base 2, the sum and the product.
+      lse.value.data[t * H + h] = largest + Math.log(total)
+      lse.error[t * H + h] = off + (2 * n + 2) * u + 5 * u * (Math.abs(largest) + Math.log(total))
     }
   })
-  return { y: { value, error } }
+  return { y: { value, error }, ...(inputs.lse ? { lse } : {}) }
 }
 
 /** Times a softmax over n keys may scale down what it has: no blocks shorter than 16 keys. */
@@ -254,7 +311,9 @@ function attentionInputs(
   return {
     q: random.normal([T, G * sizes.heads!, P]),
     ...paged(sizes, totals, (s) => totals[s]!, random, k, v),
+    ...quantised(sizes, random),
     ...rest,
+    ...(sizes.lse ? { lse: nd([T, G * sizes.heads!], () => Number.NaN) } : {}),
     scale: 1 / Math.sqrt(Math.max(1, P)),
   }
 }
@@ -269,7 +328,7 @@ const sequences = (sizes: Sizes, list: [length: number, past: number][]) => (ran
 const tiles = { G: 1, heads: 1, P: 64, pageSize: 64 }
 const long = { S: 1, shortest: 150, longest: 150, past: 0 }
 const prefill: Spec['special'] = {
-  'tiles: sequences that end about one': sequences(tiles, [
+  'tiles: sequences that end about one': sequences({ ...tiles, lse: 1 }, [
     [127, 0],
     [0, 0],
     [128, 0],
@@ -281,10 +340,15 @@ const prefill: Spec['special'] = {
     [70, 128],
     [70, 129],
   ]),
-  'tiles: a past that ends before the last key of one': sequences(tiles, [[70, 126]]),
+  'tiles: a past that ends before the last key of one': (random) => {
+    const inputs = sequences(tiles, [[70, 126]])(random)
+    tensorOf(inputs, 'vCache').data.fill(1e4, placeOf(inputs, 0, 127), placeOf(inputs, 0, 127) + 64)
+    return inputs
+  },
   'tiles: more than there are stages': sequences({ ...tiles, P: 128, pageSize: 32 }, [[70, 700]]),
   'tiles: more than there are stages, heads of 64': sequences({ ...tiles, pageSize: 128 }, [[70, 1200]]),
-  'tiles: several items for a block': sequences({ ...tiles, G: 2, heads: 3, pageSize: 256 }, [
+  'tiles: many rounds of the stages': sequences({ ...tiles, P: 128, heads: 16, pageSize: 128 }, [[5, 640]]),
+  'tiles: several items for a block': sequences({ ...tiles, G: 2, heads: 3, pageSize: 256, lse: 1 }, [
     [140, 0],
     [30, 300],
   ]),
@@ -295,6 +359,25 @@ const prefill: Spec['special'] = {
   'tiles: pages of 16': sequences({ ...tiles, P: 128, pageSize: 16 }, [[150, 20]]),
   'tiles: pages of 24, of which no tile is made': sequences({ ...tiles, pageSize: 24 }, [[70, 5]]),
   'tiles: pages of 4, less than are swizzled together': sequences({ ...tiles, pageSize: 4 }, [[70, 5]]),
+  'tiles: e4m3, sequences that end about one': sequences({ ...tiles, P: 128, pageSize: 32, fp8: 1, lse: 1 }, [
+    [127, 0],
+    [70, 200],
+  ]),
+  'tiles: e4m3, several items for a block, heads of 64': sequences(
+    { ...tiles, G: 3, heads: 3, pageSize: 256, fp8: 1, lse: 1 },
+    [
+      [140, 0],
+      [30, 300],
+    ],
+  ),
+  'tiles: e4m3, many rounds of the stages': sequences({ ...tiles, P: 128, heads: 16, pageSize: 16, fp8: 1 }, [
+    [5, 640],
+  ]),
+  'tiles: e4m3, a negative scale of keys': (random) => {
+    const inputs = attentionInputs({ ...tiles, ...long, G: 2, fp8: 1 }, random)
+    tensorOf(inputs, 'kScale').data[1]! *= -1
+    return inputs
+  },
   'tiles: scores of about 100': (random) => attentionInputs({ ...tiles, ...long }, random, 100, 1e3),
   'tiles: scores of about 10000': (random) => attentionInputs({ ...tiles, ...long }, random, 10000, 1e3),
   'tiles: a negative scale': (random) => ({ ...attentionInputs({ ...tiles, ...long }, random), scale: -0.2 }),
@@ -337,7 +420,45 @@ const attention: Spec = {
     'heads of 136': { S: 1, shortest: 40, longest: 40, past: 90, G: 1, heads: 2, P: 136, pageSize: 16 },
     'heads of 250, not aligned': { S: 1, shortest: 40, longest: 40, past: 50, G: 2, heads: 1, P: 250, pageSize: 9 },
     'heads of 256': { S: 2, shortest: 1, longest: 1, before: 100, past: 150, G: 2, heads: 2, P: 256, pageSize: 32 },
+    'ragged, a cache of e4m3': {
+      S: 3,
+      shortest: 1,
+      longest: 9,
+      past: 11,
+      G: 2,
+      heads: 3,
+      P: 7,
+      pageSize: 4,
+      fp8: 1,
+      lse: 1,
+    },
+    'a cache of e4m3, whole packs': {
+      S: 2,
+      shortest: 20,
+      longest: 40,
+      past: 90,
+      G: 2,
+      heads: 2,
+      P: 128,
+      pageSize: 64,
+      fp8: 1,
+      lse: 1,
+    },
+    'heads of 256, a cache of e4m3': {
+      S: 2,
+      shortest: 1,
+      longest: 1,
+      before: 100,
+      past: 150,
+      G: 2,
+      heads: 2,
+      P: 256,
+      pageSize: 32,
+      fp8: 1,
+      lse: 1,
+    },
     'decode after more than 1024 keys': {
+      lse: 1,
       S: 2,
       shortest: 1,
       longest: 1,
@@ -371,6 +492,7 @@ const attention: Spec = {
       pageSize: 400,
     },
     'a chunk that passes 512 keys, tiles enough for 4 processors': {
+      lse: 1,
       S: 1,
       shortest: 8,
       longest: 8,
@@ -391,6 +513,8 @@ const attention: Spec = {
     heads: fc.integer({ min: 1, max: 5 }),
     P: fc.integer({ min: 1, max: 40 }),
     pageSize: fc.integer({ min: 1, max: 80 }),
+    fp8: fc.nat(1),
+    lse: fc.nat(1),
   }),
   special: {
     ...Object.fromEntries(

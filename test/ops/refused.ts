@@ -265,6 +265,11 @@ export const refused: { [K in keyof Ops]?: Record<string, Refusal> } = {
       wrong: { pages: { 39: -1 } },
       message: 'pages[0,39] is -1, expected 0 to 41',
     },
+    'a page out of the pool, quantised': {
+      sizes: { ...append, fp8: 1 },
+      wrong: { pages: { 2: 9 } },
+      message: 'pages[1,0] is 9, expected 0 to 3',
+    },
     'a negative past before a page': {
       sizes: append,
       wrong: { past: [-9], pages: { 2: 9 } },

@@ -46,7 +46,7 @@ const defaults: Record<string, DType> = { real: 'f32', fp8: 'e4m3', state: 'f32'
 export function dtypeOf(p: ParamInfo, inputs: Inputs, act: Act): DType {
   if (p.dtypeFrom) return inputs[p.dtypeFrom] as DType
   const said = inputs[`${p.name}.dtype`] as DType | undefined
-  return said ?? (p.dtype === 'act' ? act : (defaults[p.dtype!] ?? (p.dtype as DType)))
+  return said ?? (p.dtype === 'act' || p.dtype === 'kv' ? act : (defaults[p.dtype!] ?? (p.dtype as DType)))
 }
 
 export function upload(value: Nd, dtype: DType): Tensor {
@@ -116,7 +116,7 @@ export async function run(op: OpInfo, inputs: Inputs, { act, places, given }: Op
   const tensors: Record<string, Tensor> = Object.fromEntries(outs.map((p, i) => [p.name, results[i]!]))
   for (const [name, t] of Object.entries(given ?? {})) expect(tensors[name], name).toBe(t)
   op.params.forEach((p, i) => {
-    if (p.mut) tensors[p.name] = args[i] as Tensor
+    if (p.mut && args[i]) tensors[p.name] = args[i] as Tensor
   })
   const written: Record<string, Written> = {}
   for (const [name, t] of Object.entries(tensors)) {
@@ -223,7 +223,7 @@ export async function checkRefused(op: OpInfo, spec: Spec, { sizes, wrong, messa
   })
   const written = { ...given }
   params.forEach((p, i) => {
-    if (p.mut) written[p.name] = args[i] as Tensor
+    if (p.mut && args[i]) written[p.name] = args[i] as Tensor
   })
   const bits = () => Promise.all(Object.values(written).map((t) => t.readBytes()))
   const before = await bits()

@@ -8,10 +8,14 @@
 
 namespace nemotron_h::cuda::paged_attention {
 
+// KV: float, or e4m3 with scales.
+template <class KV>
 struct ExactProblem {
-  Rows<const float> q;  // [T,H*P]
-  const float *k, *v;   // [Pages*PageSize,G*P]
-  float* y;             // [T,H*P]
+  Rows<const float> q;               // [T,H*P]
+  const KV *k, *v;                   // [Pages*PageSize,G*P]
+  const float *k_scales, *v_scales;  // [G], or null
+  float* lse;                        // [T,H], or null
+  float* y;                          // [T,H*P]
   PagedBatch batch;
   int heads, groups, P;
   float scale;  // of scores, log2(e) included
@@ -25,8 +29,9 @@ struct Exact {
   static size_t smem(int P) { return (kTile * P + kKeys * (P + 1) + kKeys * P) * sizeof(float); }
 };
 
-template <int kColumns>
-__global__ void __launch_bounds__(Exact<kColumns>::kWarps * kWarp, 4) exact_kernel(ExactProblem p, Faults faults) {
+template <int kColumns, class KV>
+__global__ void __launch_bounds__(Exact<kColumns>::kWarps * kWarp, 4)
+    exact_kernel(ExactProblem<KV> p, Faults faults) {
   using Exact = Exact<kColumns>;
   constexpr int kRows = Exact::kRows, kKeys = Exact::kKeys, kTile = Exact::kTile;
   if (faults.pending()) return;
@@ -38,6 +43,7 @@ __global__ void __launch_bounds__(Exact<kColumns>::kWarps * kWarp, 4) exact_kern
   const int first = static_cast<int>(tile - first_tile(begin, s, p.heads, kTile)) * kTile;
   if (first >= count) return;
   const int g = blockIdx.y;
+  const float scale = p.k_scales ? p.scale * p.k_scales[g] : p.scale;
   const auto position = [&](int row) { return past + min(row, count - 1) / p.heads; };
   const auto head_of = [&](int row) { return g * p.heads + row % p.heads; };
 
@@ -62,7 +68,9 @@ __global__ void __launch_bounds__(Exact<kColumns>::kWarps * kWarp, 4) exact_kern
     __syncthreads();
     for (int j = warp; j < kKeys && key + j < end; j += Exact::kWarps) {
       const int64_t from = (p.batch.place(s, key + j) * p.groups + g) * P;
-      for (int c = lane; c < P; c += kWarp) keys[j * (P + 1) + c] = p.k[from + c], values[j * P + c] = p.v[from + c];
+      for (int c = lane; c < P; c += kWarp) {
+        keys[j * (P + 1) + c] = widen(p.k[from + c]), values[j * P + c] = widen(p.v[from + c]);
+      }
     }
     __syncthreads();
 
@@ -77,7 +85,7 @@ __global__ void __launch_bounds__(Exact<kColumns>::kWarps * kWarp, 4) exact_kern
     for (int r = 0; r < kRows; ++r) {
       if (key > position(own + r)) continue;
       const bool sees = key + lane <= position(own + r);
-      const float score = sees ? scores[r] * p.scale : -INFINITY;
+      const float score = sees ? scores[r] * scale : -INFINITY;
       const float larger = fmaxf(largest[r], warp_reduce(score, Max{}));
       const float kept = ex2_approx_ftz(largest[r] - larger), weight = sees ? ex2_approx_ftz(score - larger) : 0;
       largest[r] = larger;
@@ -103,8 +111,10 @@ __global__ void __launch_bounds__(Exact<kColumns>::kWarps * kWarp, 4) exact_kern
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
     if (own + r >= count) break;
-    float* to = p.y + ((begin + (own + r) / p.heads) * int64_t{p.groups} * p.heads + head_of(own + r)) * P;
-    const float inverse = 1 / total[r];
+    const int64_t row = (begin + (own + r) / p.heads) * int64_t{p.groups} * p.heads + head_of(own + r);
+    if (p.lse && lane == 0) p.lse[row] = log_sum(largest[r], total[r]);
+    float* to = p.y + row * P;
+    const float inverse = (p.v_scales ? p.v_scales[g] : 1) / total[r];
     for (int c = 0; c < kColumns; ++c)
       if (c * kWarp + lane < P) to[c * kWarp + lane] = sum[r][c] * inverse;
   }

@@ -22,4 +22,7 @@ __device__ inline Merge merge(float& largest, float& total, float other_largest,
   return by;
 }
 
+// The logarithm of the sum of exponentials of scores.
+__device__ inline float log_sum(float largest, float total) { return (largest + log2f(total)) * 0.693147181f; }
+
 }  // namespace nemotron_h::cuda::paged_attention

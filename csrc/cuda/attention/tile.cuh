@@ -19,14 +19,21 @@ struct Parts {
   float* values;    // [T*H,splits,P]
 };
 
+// KV: bf16, or e4m3 with scales.
+template <class KV>
 struct Problem {
-  Rows<const bf16> q;    // [T,H*P]
-  const bf16 *k, *v;     // [Pages*PageSize,G*P]
-  bf16* y;               // [T,H*P]
+  Rows<const bf16> q;               // [T,H*P]
+  const KV *k, *v;                  // [Pages*PageSize,G*P]
+  const float *k_scales, *v_scales; // [G], or null
+  float* lse;                       // [T,H], or null
+  bf16* y;                          // [T,H*P]
   PagedBatch batch;
-  int heads, groups, P;  // heads of queries to a key head; H = groups * heads
-  float scale;           // of scores, log2(e) included
-  bool q_packs, kv_packs, y_packs;  // whether rows can be accessed 16 bytes at a time
+  int heads, groups, P;             // heads of queries to a key head; H = groups * heads
+  float scale;                      // of scores, log2(e) included
+  bool q_packs, kv_packs, y_packs;  // whether rows can be accessed kPack elements at a time
+
+  __device__ float scale_of_scores(int g) const { return k_scales ? scale * k_scales[g] : scale; }
+  __device__ float scale_of_values(int g) const { return v_scales ? v_scales[g] : 1; }
 };
 
 // P <= kP; a block makes kColumns of the columns of y.
@@ -45,14 +52,18 @@ __device__ int swizzled(int row, int pack) {
   return row * kWidth + (pack ^ (row & 7)) * kPack;
 }
 
-// n of kPack elements, zeros in place of the others; where kPacked by cp.async, and they come all or not at all.
-template <bool kPacked>
-__device__ void fetch(bf16* to, const bf16* from, int n) {
-  if constexpr (kPacked) {
+// n of kPack elements, zeros in place of the others; where kPacked, bf16 by cp.async, and they come all or not at all.
+template <bool kPacked, class T>
+__device__ void fetch(bf16* to, const T* from, int n) {
+  if constexpr (kPacked && std::is_same_v<T, bf16>) {
     cp_async_16(to, from, n > 0);
+  } else if constexpr (kPacked) {
+    float values[kPack] = {};
+    if (n > 0) load(from, values);
+    *reinterpret_cast<Pack<bf16, kPack>*>(to) = narrow<bf16>(values);
   } else {
 #pragma unroll 1
-    for (int i = 0; i < kPack; ++i) to[i] = i < n ? from[i] : bf16{0};
+    for (int i = 0; i < kPack; ++i) to[i] = i < n ? narrow<bf16>(widen(from[i])) : bf16{0};
   }
 }
 
@@ -166,8 +177,8 @@ __device__ void attend(const bf16* queries, const bf16* keys, const bf16* values
   }
 }
 
-template <int kP>
-__global__ void __launch_bounds__(kMaxWarps * kWarp, 2) tile_kernel(Problem p, Parts parts, Faults faults) {
+template <int kP, class KV>
+__global__ void __launch_bounds__(kMaxWarps * kWarp, 2) tile_kernel(Problem<KV> p, Parts parts, Faults faults) {
   using Tile = Tile<kP>;
   constexpr int kKeys = Tile::kKeys, kColumns = Tile::kColumns;
   if (faults.pending()) return;
@@ -204,7 +215,7 @@ __global__ void __launch_bounds__(kMaxWarps * kWarp, 2) tile_kernel(Problem p, P
   // A warp fetches `share` keys and values of a block; a lane finds out where one of them lies, or one of each half.
   constexpr int kPacks = kP / kPack, kAtOnce = kWarp / kPacks;
   const int share = kKeys / warps, pack = lane % kPacks;
-  const bf16 *k = p.k + g * p.P + pack * kPack, *v = p.v + g * p.P + column + pack * kPack;
+  const KV *k = p.k + g * p.P + pack * kPack, *v = p.v + g * p.P + column + pack * kPack;
   const auto fetch_block = [&]<bool kPacked>(int at) {
     bf16 *keys = stage(at), *values = keys + kKeys * kP;
 #pragma unroll
@@ -226,6 +237,7 @@ __global__ void __launch_bounds__(kMaxWarps * kWarp, 2) tile_kernel(Problem p, P
     cp_async_commit_group();
   };
 
+  const float scale = p.scale_of_scores(g);
   bf16* own_queries = queries + warp * kWarpRows * kP;
   const int own_first = first + warp * kWarpRows, last_seen = position(own_first + kWarpRows - 1);
   const int seen[2] = {position(own_first + lane / 4), position(own_first + lane / 4 + 8)};
@@ -245,7 +257,7 @@ __global__ void __launch_bounds__(kMaxWarps * kWarp, 2) tile_kernel(Problem p, P
     if (key + kKeys < end) with_bool(p.kv_packs, fetch_block, key + kKeys);
     if (key % kSplit == 0) finish_part();
     if (key <= last_seen)
-      attend<kP>(own_queries, stage(key), stage(key) + kKeys * kP, p.scale, {seen[0] + 1 - key, seen[1] + 1 - key}, part);
+      attend<kP>(own_queries, stage(key), stage(key) + kKeys * kP, scale, {seen[0] + 1 - key, seen[1] + 1 - key}, part);
   }
   finish_part();
 
@@ -270,7 +282,10 @@ __global__ void __launch_bounds__(kMaxWarps * kWarp, 2) tile_kernel(Problem p, P
   __syncwarp();
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    const float inverse = 1 / sum.total[r];
+    const int row = own_first + lane / 4 + 8 * r;
+    if (p.lse && lane % 4 == 0 && column == 0 && row < count)
+      p.lse[token_of(row) * H + head_of(row)] = log_sum(sum.largest[r], sum.total[r]);
+    const float inverse = p.scale_of_values(g) / sum.total[r];
 #pragma unroll
     for (int n = 0; n < kColumns / 8; ++n)
       *reinterpret_cast<uint32_t*>(own_queries + swizzled<kP>(lane / 4 + 8 * r, n) + lane % 4 * 2) =

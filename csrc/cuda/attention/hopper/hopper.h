@@ -5,12 +5,11 @@
 
 namespace nemotron_h::cuda::paged_attention::hopper {
 
-// Of which heads and pages there are kernels, and for how many tokens they are meant: shapes alone decide. `scale` is
-// that of scores, log2(e) included.
-bool takes(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache, const PagedBatch& batch, float scale);
+// Of which heads and pages there are kernels, and for how many tokens they are meant: shapes alone decide.
+bool takes(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache, const PagedBatch& batch);
 
-// attention (csrc/ops.def), whose arguments have been checked.
-void run(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache, const PagedBatch& batch, float scale,
-         const Tensor& y);
+// attention (csrc/ops.def), whose arguments have been checked. `scale` is that of scores, log2(e) included.
+void run(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache, const Tensor& k_scale, const Tensor& v_scale,
+         const PagedBatch& batch, float scale, const Tensor& lse, const Tensor& y);
 
 }  // namespace nemotron_h::cuda::paged_attention::hopper

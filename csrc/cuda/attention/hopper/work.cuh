@@ -1,8 +1,9 @@
-// How attention of many new tokens is cut: into items, a query head of up to 128 neighbouring tokens of a sequence, which
-// blocks take one after another.
+// How attention of many new tokens is cut: into items, a query head of up to 128 neighbouring tokens of a sequence,
+// which blocks take one after another.
 #pragma once
 
 #include "cuda/attention/pages.cuh"
+#include "cuda/gemm/operand.cuh"
 #include "cuda/ssm/pieces.cuh"
 
 namespace nemotron_h::cuda::paged_attention::hopper {
@@ -12,23 +13,28 @@ inline constexpr int kKeys = 128;  // of a tile, which begins at a multiple of t
 
 struct Work {
   PagedBatch batch;
+  const float *k_scales, *v_scales;  // [G], or null
+  float* lse;                        // [T,H], or null
   bf16* y;          // [T,H*P]
   bool y_packs;     // whether rows can be written 16 bytes at a time
   int H, heads;     // of queries, and of these to a key head
-  float scale;      // of scores, log2(e) included; positive
+  float scale;      // of scores, log2(e) included
   int pieces;       // of kRows tokens, as many as there can be
   unsigned* taken;  // items: at first none
+  gemm::Widening widening;
   Faults faults;
 
   __host__ __device__ unsigned items() const { return static_cast<unsigned>(pieces) * H; }
+  __device__ float scale_of_scores(int head) const { return k_scales ? scale * k_scales[head / heads] : scale; }
+  __device__ float scale_of_values(int head) const { return v_scales ? v_scales[head / heads] : 1; }
 };
 
 struct Item {
-  int sequence, head;  // a head of -1: there are no more
-  int token;           // the first, in the batch
-  int rows;            // tokens
-  int position;        // of the first, in the sequence
-  int length;          // of the sequence: keys that the cache holds
+  int sequence = 0, head = -1;  // a head of -1: there are no more
+  int token = 0;                // the first, in the batch
+  int rows = 0;                 // tokens
+  int position = 0;             // of the first, in the sequence
+  int length = 0;               // of the sequence: keys that the cache holds
 
   __device__ int tiles() const { return (position + rows + kKeys - 1) / kKeys; }
 };
@@ -36,7 +42,7 @@ struct Item {
 // Those with the most keys of a sequence come first, so that the last ones are short; the heads that share keys come
 // together, so that they find them in L2. Without rows: nothing to do.
 __device__ inline Item find_item(const Work& work, unsigned number) {
-  if (number >= work.items()) return {.head = -1};
+  if (number >= work.items()) return {};
   const PagedBatch& batch = work.batch;
   const Piece piece = find_piece(batch.offsets, batch.sequences, work.pieces - 1 - number / work.H, kRows, 1);
   const int s = piece.sequence, first = static_cast<int>(piece.index) * kRows, tokens = batch.tokens(s);
