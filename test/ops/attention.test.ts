@@ -3,17 +3,17 @@
 import { describe, expect, test } from 'vitest'
 import type { Act, DType, Kv, Tensor } from '../../binding.js'
 import { binding } from '../../dist/binding.js'
-import { empty, implementations, kernels, onCpu, simt, tensor } from '../device.ts'
+import { device, empty, implementations, kernels, onCpu, schedules, simt, tensor } from '../device.ts'
 import { attentionSpecs } from './attention.ts'
 import { afterOne, columns, expectSame, poisoned, run } from './run.ts'
 import { nd, Random } from './spec.ts'
 
 const ints = (...values: number[]) => tensor(Int32Array.from(values), 'i32', [values.length])
 const table = (rows: number[][]) => tensor(Int32Array.from(rows.flat()), 'i32', [rows.length, rows[0]!.length])
-const floats = <A extends Act>(act: A, shape: number[], random: Random, scale = 1) =>
+const floats = <A extends Kv>(act: A, shape: number[], random: Random, scale = 1) =>
   tensor(Float32Array.from(random.normal(shape, scale).data), act, shape)
-const nans = (act: Act, shape: number[]) =>
-  tensor(new Float32Array(shape.reduce((n, size) => n * size, 1)).fill(Number.NaN), act, shape)
+const nans = (kv: Kv, shape: number[]) =>
+  tensor(new Float32Array(shape.reduce((n, size) => n * size, 1)).fill(Number.NaN), kv, shape)
 
 /** Keys that are not rotated and caches without scales, for kvAppend; caches without scales, for attention. */
 const asIs = [undefined, undefined, undefined] as const
@@ -23,16 +23,24 @@ interface Sequence {
   q: Tensor<Act> // [T,H,P]
   k: Tensor<Act> // [T,G,P]
   v: Tensor<Act> // [T,G,P]
+  scale?: Tensor<'f32'> // [G]: of caches of e4m3
 }
 
 /** Attention of a sequence, its tokens given in chunks that end at `ends`, beside another sequence in every call. */
-async function bitsInChunks({ q, k, v }: Sequence, ends: number[], pageSize: number, random: Random, beside = false) {
+async function bitsInChunks(
+  { q, k, v, scale }: Sequence,
+  ends: number[],
+  pageSize: number,
+  random: Random,
+  beside = false,
+) {
   const [T, H, P] = q.shape as [number, number, number]
   const G = k.shape[1]!
   const own = Math.ceil(T / pageSize)
   const order = Array.from(random.distinct(own + 1, own + 3).data)
   const spare = order.pop()!
-  const caches = [q, q].map((t) => nans(t.dtype, [own + 3, pageSize, G, P])) as [Tensor<Act>, Tensor<Act>]
+  const cache = () => nans(scale ? 'e4m3' : q.dtype, [own + 3, pageSize, G, P])
+  const caches = [cache(), cache()] as const
   const parts: Uint8Array[] = []
   let begin = 0
   for (const end of ends) {
@@ -40,8 +48,8 @@ async function bitsInChunks({ q, k, v }: Sequence, ends: number[], pageSize: num
     const chunk = [q, k, v].map((t) => t.rows(begin, end)) as [Tensor<Act>, Tensor<Act>, Tensor<Act>]
     if (!beside) {
       const where = [table([order]), ints(0, n), ints(begin)] as const
-      binding.kvAppend(chunk[1], chunk[2], ...asIs, ...where, ...caches)
-      parts.push(await binding.attention(chunk[0], ...caches, ...unscaled, ...where, 0.3).readBytes())
+      binding.kvAppend(chunk[1], chunk[2], undefined, scale, scale, ...where, ...caches)
+      parts.push(await binding.attention(chunk[0], ...caches, scale, scale, ...where, 0.3).readBytes())
     } else {
       // One token of another sequence before this one's, as rows of one packed batch.
       const packed = await Promise.all(
@@ -53,10 +61,10 @@ async function bitsInChunks({ q, k, v }: Sequence, ends: number[], pageSize: num
         }),
       )
       const where = [table([order.map((_, i) => (i ? -1 : spare)), order]), ints(0, 1, n + 1), ints(0, begin)] as const
-      binding.kvAppend(packed[1]!, packed[2]!, ...asIs, ...where, ...caches)
+      binding.kvAppend(packed[1]!, packed[2]!, undefined, scale, scale, ...where, ...caches)
       parts.push(
         await binding
-          .attention(packed[0]!, ...caches, ...unscaled, ...where, 0.3)
+          .attention(packed[0]!, ...caches, scale, scale, ...where, 0.3)
           .rows(1, n + 1)
           .readBytes(),
       )
@@ -118,6 +126,30 @@ describe.each(kernels.slice(0, 1))('the same bits of chunks, $name', ({ use }) =
     expect((await bitsInChunks(sequence, [20, 150, T], 64, random, true)).equals(whole), 'in a batch').toBe(true)
   })
 
+  test('a token that is decoded beside them', async () => {
+    use()
+    const random = new Random(13)
+    const [q, k, v] = [
+      [41, 8, 64],
+      [3, 64, 1, 64],
+      [3, 64, 1, 64],
+    ].map((shape) => floats('bf16', shape, random, 2))
+    const attend = (rows: number, pages: number[][], ends: number[], past: number[]) =>
+      binding
+        .attention(q!.rows(0, rows), k!, v!, undefined, undefined, table(pages), ints(0, ...ends), ints(...past), 0.3)
+        .rows(0, 1)
+        .readBytes()
+    const pages = [
+      [2, -1],
+      [0, 1],
+    ]
+    expectSame(
+      { y: { bits: await attend(41, pages, [1, 41], [50, 60]) } },
+      { y: { bits: await attend(1, [[2]], [1], [50]) } },
+      'beside',
+    )
+  })
+
   test('wherever queries and results lie', async () => {
     use()
     const op = binding.ops.find(({ name }) => name === 'attention')!
@@ -148,6 +180,106 @@ test.each(onCpu ? (['f32', 'bf16'] as const) : (['bf16'] as const))(
     expect((await bitsInChunks(sequence, ends, 48, random, true)).equals(whole), 'in a batch').toBe(true)
   },
 )
+
+// One token, up to eight, and more are different kernels on a GPU; so are caches of e4m3.
+test.each([
+  [8, 64, false],
+  [4, 128, false],
+  [4, 64, true],
+  [2, 128, true],
+] as const)('the same bits past 512 keys, %i query heads of %i to a key head, e4m3 %j', async (heads, P, quantised) => {
+  const random = new Random(13)
+  const T = 533
+  const sequence = {
+    q: floats('bf16', [T, heads, P], random, 3),
+    k: floats('bf16', [T, 1, P], random, 3),
+    v: floats('bf16', [T, 1, P], random),
+    ...(quantised ? { scale: tensor(Float32Array.of(0.37), 'f32', [1]) } : {}),
+  }
+  const whole = await bitsInChunks(sequence, [T], 64, random)
+  const ends = [500, 501, 503, 511, 512, 513, 521, 529, 532, T]
+  expect((await bitsInChunks(sequence, ends, 64, random)).equals(whole), 'in chunks').toBe(true)
+  expect((await bitsInChunks(sequence, ends, 16, random, true)).equals(whole), 'in a batch').toBe(true)
+})
+
+describe('decoding', () => {
+  const [G, heads, P, pageSize, pool] = [2, 4, 32, 16, 400]
+  const random = new Random(17)
+  const cache = () => floats('bf16', [pool, pageSize, G, P], random)
+  const where = (list: { tokens: number; past: number; pages: number[] }[], width: number) => {
+    let sum = 0
+    return [
+      table(list.map(({ pages }) => Array.from({ length: width }, (_, i) => pages[i] ?? -1))),
+      ints(0, ...list.map(({ tokens }) => (sum += tokens))),
+      ints(...list.map(({ past }) => past)),
+    ] as const
+  }
+
+  test.each([1, 8])('alone and in a batch, with any table: the same bits, up to %i tokens', async (most) => {
+    const [k, v] = [cache(), cache()]
+    const order = Array.from(random.distinct(pool, pool).data)
+    const list = Array.from({ length: 9 }, () => {
+      const [tokens, past] = [random.integer(1, most), random.integer(0, 600)]
+      return { tokens, past, pages: order.splice(0, Math.ceil((tokens + past) / pageSize)) }
+    })
+    const T = list.reduce((sum, { tokens }) => sum + tokens, 0)
+    const q = floats('bf16', [T, G * heads, P], random, 3)
+    const together = binding.attention(q, k, v, ...unscaled, ...where(list, 40), 0.3)
+    let first = 0
+    for (const sequence of list) {
+      const rows = [first, first + sequence.tokens] as const
+      first += sequence.tokens
+      const alone = binding.attention(q.rows(...rows), k, v, ...unscaled, ...where([sequence], 77), 0.3)
+      expect(await alone.readBytes()).toEqual(await together.rows(...rows).readBytes())
+    }
+  })
+
+  // A graph knows the sizes of its tensors only.
+  test('replayed with other lengths', async () => {
+    const [k, v] = [cache(), cache()]
+    const pages = [0, 1, 2].map((s) => Array.from({ length: 100 }, (_, i) => 100 * s + ((i * 37) % 100)))
+    const q = floats('bf16', [8, G * heads, P], random, 3)
+    const [T, H] = [8, G * heads]
+    const lengths = (tokens: number[], past: number[]) =>
+      where(
+        tokens.map((n, s) => ({ tokens: n, past: past[s]!, pages: pages[s]! })),
+        100,
+      )
+    const [table, offsets, past] = lengths([1, 1, 6], [0, 0, 0])
+    const [y, lse] = [empty('bf16', [T, H, P]), empty('f32', [T, H])]
+    const graph = binding.capture(
+      device,
+      () => void binding.attention(q, k, v, ...unscaled, table, offsets, past, 0.3, lse, y),
+    )
+    for (const [tokens, before] of [
+      [
+        [1, 1, 6],
+        [0, 511, 900],
+      ],
+      [
+        [0, 8, 0],
+        [0, 1500, 77],
+      ],
+      [
+        [3, 2, 3],
+        [1590, 509, 0],
+      ],
+    ] as const) {
+      const [other, bounds, pasts] = lengths([...tokens], [...before])
+      const lse2 = empty('f32', [T, H])
+      const want = binding.attention(q, k, v, ...unscaled, other, bounds, pasts, 0.3, lse2)
+      offsets.write(await bounds.read())
+      past.write(await pasts.read())
+      for (const { use } of schedules.slice(0, 2)) {
+        use()
+        graph.replay()
+        expect(await y.readBytes()).toEqual(await want.readBytes())
+        expect(await lse.readBytes()).toEqual(await lse2.readBytes())
+      }
+    }
+    graph.dispose()
+  })
+})
 
 test('a token does not see what comes after it, even if that is NaN', async () => {
   const random = new Random(3)
@@ -239,9 +371,8 @@ describe.each(['f32', 'bf16'] as const)('rotated and quantised on their way into
     }
   })
 
-  test('and read with their scales: the same as by the products, to what sums round', async () => {
-    const [kCache, vCache] = caches('e4m3')
-    binding.kvAppend(k, v, invFreq, kScale, vScale, ...where, kCache, vCache)
+  test('and read times their scales, the same bits where these are powers of 2', async () => {
+    const [kCache, vCache] = [floats('e4m3', [3, 4, G, P], random), floats('e4m3', [3, 4, G, P], random)]
     const ones = tensor(new Float32Array(G).fill(1), 'f32', [G])
     const q = floats(act, [T, G, P], random)
     // A power of two as scale changes exponents only.

@@ -297,15 +297,16 @@ function attend(inputs: Inputs, { operands, sums }: Arithmetic): Record<string, 
 const rescales = (n: number) => Math.ceil(n / 16)
 
 /** Attention over caches of normal keys and values, scaled by `keys`, so that scores have about that size. */
-function attentionInputs(
-  sizes: Sizes,
-  random: Random,
-  keys = 1,
-  values = 1,
-  { lengths, ...rest } = batch(sizes, random),
-): Inputs {
+function attentionInputs(sizes: Sizes, random: Random, keys = 1, values = 1): Inputs {
+  const { lengths, past } = batch(sizes, random)
+  return attentionOf(sizes, lengths, Array.from(past.data), random, keys, values)
+}
+
+/** Of sequences of given lengths. */
+function attentionOf(sizes: Sizes, lengths: number[], past: number[], random: Random, keys = 1, values = 1): Inputs {
+  const rest = { offsets: offsets(lengths), past: vector(past) }
   const { G, P } = sizes as { G: number; P: number }
-  const totals = lengths.map((n, s) => n + rest.past.data[s]!)
+  const totals = lengths.map((n, s) => n + past[s]!)
   const [T, all] = [lengths.reduce((sum, n) => sum + n, 0), totals.reduce((sum, n) => sum + n, 0)]
   const [k, v] = [random.normal([all, G, P], keys), random.normal([all, G, P], values)]
   return {
@@ -319,10 +320,13 @@ function attentionInputs(
 }
 
 /** Attention of sequences of these new tokens after these others. */
-const sequences = (sizes: Sizes, list: [length: number, past: number][]) => (random: Random) => {
-  const [lengths, past] = [list.map(([length]) => length), list.map(([, past]) => past)]
-  return attentionInputs(sizes, random, 1, 1, { lengths, offsets: offsets(lengths), past: vector(past) })
-}
+const sequences = (sizes: Sizes, list: [length: number, past: number][]) => (random: Random) =>
+  attentionOf(
+    sizes,
+    list.map(([length]) => length),
+    list.map(([, past]) => past),
+    random,
+  )
 
 /** Many new tokens of heads that Hopper has a kernel for, whose tiles are 128 tokens by 128 keys. */
 const tiles = { G: 1, heads: 1, P: 64, pageSize: 64 }
@@ -347,14 +351,14 @@ const prefill: Spec['special'] = {
   },
   'tiles: more than there are stages': sequences({ ...tiles, P: 128, pageSize: 32 }, [[70, 700]]),
   'tiles: more than there are stages, heads of 64': sequences({ ...tiles, pageSize: 128 }, [[70, 1200]]),
-  'tiles: many rounds of the stages': sequences({ ...tiles, P: 128, heads: 16, pageSize: 128 }, [[5, 640]]),
+  'tiles: many rounds of the stages': sequences({ ...tiles, P: 128, heads: 16, pageSize: 128 }, [[9, 640]]),
   'tiles: several items for a block': sequences({ ...tiles, G: 2, heads: 3, pageSize: 256, lse: 1 }, [
     [140, 0],
     [30, 300],
   ]),
   'tiles: sixteen heads share keys, pages of 8': sequences({ ...tiles, G: 2, heads: 16, pageSize: 8 }, [
-    [7, 30],
-    [5, 0],
+    [9, 30],
+    [12, 0],
   ]),
   'tiles: pages of 16': sequences({ ...tiles, P: 128, pageSize: 16 }, [[150, 20]]),
   'tiles: pages of 24, of which no tile is made': sequences({ ...tiles, pageSize: 24 }, [[70, 5]]),
@@ -480,7 +484,100 @@ const attention: Spec = {
       P: 8,
       pageSize: 64,
     },
-    'heads of 256 after more than 512 keys, room for 1200': {
+    'decode, whole packs': {
+      S: 4,
+      shortest: 1,
+      longest: 1,
+      past: 1100,
+      G: 2,
+      heads: 2,
+      P: 128,
+      pageSize: 16,
+      lse: 1,
+    },
+    'decode, whole packs of a cache of e4m3': {
+      S: 3,
+      shortest: 1,
+      longest: 1,
+      past: 800,
+      G: 2,
+      heads: 2,
+      P: 128,
+      pageSize: 16,
+      fp8: 1,
+      lse: 1,
+    },
+    'decode, heads of 80': { S: 3, shortest: 1, longest: 1, past: 700, G: 3, heads: 2, P: 80, pageSize: 64 },
+    'decode, heads of 48, a cache of e4m3': {
+      S: 3,
+      shortest: 1,
+      longest: 1,
+      past: 700,
+      G: 3,
+      heads: 2,
+      P: 48,
+      pageSize: 64,
+      fp8: 1,
+    },
+    'up to eight tokens each': {
+      S: 2,
+      shortest: 1,
+      longest: 8,
+      before: 500,
+      past: 520,
+      G: 1,
+      heads: 8,
+      P: 64,
+      pageSize: 64,
+      lse: 1,
+    },
+    'up to eight tokens each, a cache of e4m3': {
+      S: 2,
+      shortest: 1,
+      longest: 8,
+      before: 500,
+      past: 520,
+      G: 1,
+      heads: 8,
+      P: 128,
+      pageSize: 64,
+      fp8: 1,
+    },
+    'eight tokens, more rows than a tile': {
+      S: 1,
+      shortest: 8,
+      longest: 8,
+      before: 508,
+      past: 508,
+      G: 1,
+      heads: 20,
+      P: 32,
+      pageSize: 32,
+    },
+    'sequences to decode among others': {
+      S: 7,
+      shortest: 0,
+      longest: 16,
+      past: 600,
+      G: 2,
+      heads: 3,
+      P: 16,
+      pageSize: 16,
+      lse: 1,
+    },
+    'more sequences than threads': { S: 300, shortest: 0, longest: 2, past: 3, G: 1, heads: 2, P: 16, pageSize: 4 },
+    'decode, room for many more keys': {
+      S: 1,
+      shortest: 1,
+      longest: 1,
+      before: 520,
+      past: 520,
+      G: 1,
+      heads: 2,
+      P: 16,
+      pageSize: 1500,
+    },
+    'heads of 256 after more than 512 keys': {
       S: 1,
       shortest: 1,
       longest: 1,
@@ -491,7 +588,7 @@ const attention: Spec = {
       P: 256,
       pageSize: 400,
     },
-    'a chunk that passes 512 keys, tiles enough for 4 processors': {
+    'a chunk that passes 512 keys': {
       lse: 1,
       S: 1,
       shortest: 8,
@@ -507,7 +604,7 @@ const attention: Spec = {
   arbitrary: fc.record({
     S: fc.nat(3),
     shortest: fc.constant(0),
-    longest: fc.nat(20),
+    longest: fc.constantFrom(2, 8, 20),
     past: fc.nat(150),
     G: fc.integer({ min: 1, max: 3 }),
     heads: fc.integer({ min: 1, max: 5 }),
@@ -530,6 +627,41 @@ const attention: Spec = {
       ]),
     ),
     ...prefill,
+    ...Object.fromEntries(
+      [16, 64].map((pageSize) => [
+        `lengths about the edges of pages of ${pageSize}, of blocks and parts`,
+        (random: Random) => {
+          const lengths = [1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129, 511, 512, 513, 1024, 1025]
+          return attentionOf(
+            { G: 1, heads: 2, P: 16, pageSize, lse: 1 },
+            lengths.map(() => 1),
+            lengths.map((n) => n - 1),
+            random,
+          )
+        },
+      ]),
+    ),
+    'decoding, scores of about 100': (random) => {
+      const sizes = { S: 3, shortest: 1, longest: 2, past: 900, G: 1, heads: 2, P: 16, pageSize: 16, lse: 1 }
+      return attentionInputs(sizes, random, 100, 1e3)
+    },
+    // A column tells the weights of its keys.
+    ...Object.fromEntries(
+      [0, 1].map((fp8) => [
+        `values of one column each${fp8 ? ', a cache of e4m3' : ''}`,
+        (random: Random) => {
+          const sizes = { S: 2, shortest: 1, longest: 3, past: 700, G: 2, heads: 4, P: 128, pageSize: 32, fp8 }
+          const inputs = attentionInputs(sizes, random)
+          const { shape, data } = tensorOf(inputs, 'vCache')
+          const P = shape[3]!
+          const column = (i: number) => (Math.floor(i / P) * 37) % P
+          return {
+            ...inputs,
+            vCache: nd(shape, (i) => (Number.isNaN(data[i]) ? Number.NaN : Number(i % P === column(i)))),
+          }
+        },
+      ]),
+    ),
     'empty sequences without pages': (random) => ({
       q: random.normal([2, 2, 4]),
       kCache: random.normal([2, 4, 1, 4]),

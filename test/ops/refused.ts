@@ -293,7 +293,7 @@ export const refused: { [K in keyof Ops]?: Record<string, Refusal> } = {
       message: 'pages[1,0] is 4, expected 0 to 3',
     },
     'a page of keys that are split': {
-      sizes: { S: 1, shortest: 1, longest: 1, before: 520, past: 520, G: 1, heads: 2, P: 256, pageSize: 400 },
+      sizes: { S: 1, shortest: 1, longest: 1, before: 520, past: 520, G: 1, heads: 2, P: 16, pageSize: 400 },
       wrong: { pages: { 1: 4 } },
       message: 'pages[0,1] is 4, expected 0 to 3',
     },

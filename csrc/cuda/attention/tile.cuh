@@ -13,12 +13,6 @@
 
 namespace nemotron_h::cuda::paged_attention {
 
-// Parts of rows [T*H], where blocks take one split each.
-struct Parts {
-  float2* softmax;  // [T*H,splits]: largest and total
-  float* values;    // [T*H,splits,P]
-};
-
 // KV: bf16, or e4m3 with scales.
 template <class KV>
 struct Problem {
@@ -31,6 +25,7 @@ struct Problem {
   int heads, groups, P;             // heads of queries to a key head; H = groups * heads
   float scale;                      // of scores, log2(e) included
   bool q_packs, kv_packs, y_packs;  // whether rows can be accessed kPack elements at a time
+  int decoded;  // sequences of up to so many new tokens are for decode_kernel
 
   __device__ float scale_of_scores(int g) const { return k_scales ? scale * k_scales[g] : scale; }
   __device__ float scale_of_values(int g) const { return v_scales ? v_scales[g] : 1; }
@@ -74,38 +69,6 @@ __device__ void with_bool(bool value, F f, A... arguments) {
   else f.template operator()<false>(arguments...);
 }
 
-// The same in the four lanes that share a row.
-template <class Op>
-__device__ float quad_reduce(float v, Op op) {
-  v = op(v, __shfl_xor_sync(kAllLanes, v, 1));
-  return op(v, __shfl_xor_sync(kAllLanes, v, 2));
-}
-
-// The parts of two rows, in the layout of mma's accumulators.
-template <int kColumns>
-struct Accumulator {
-  float largest[2], total[2], values[kColumns / 8][4];
-
-  __device__ void clear() {
-    largest[0] = largest[1] = -INFINITY, total[0] = total[1] = 0;
-#pragma unroll
-    for (auto& v : values) v[0] = v[1] = v[2] = v[3] = 0;
-  }
-
-  __device__ void take(const Accumulator& other) {
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      if (other.largest[r] == -INFINITY) continue;  // it saw no key
-      const Merge by = merge(largest[r], total[r], other.largest[r], other.total[r]);
-#pragma unroll
-      for (int n = 0; n < kColumns / 8; ++n) {
-        values[n][2 * r] = by(values[n][2 * r], other.values[n][2 * r]);
-        values[n][2 * r + 1] = by(values[n][2 * r + 1], other.values[n][2 * r + 1]);
-      }
-    }
-  }
-};
-
 // Takes a block of keys and values into the softmax of a warp's rows. sees: how many of the keys each row sees, the
 // first row no more than the second.
 template <int kP>
@@ -128,45 +91,12 @@ __device__ void attend(const bf16* queries, const bf16* keys, const bf16* values
     }
   }
 
-#pragma unroll
-  for (int n = 0; n < kKeys / 8; ++n)
-#pragma unroll
-    for (int i = 0; i < 4; ++i) s[n][i] *= scale;
-  if (sees[0] < kKeys) {
-#pragma unroll
-    for (int n = 0; n < kKeys / 8; ++n)
-#pragma unroll
-      for (int i = 0; i < 4; ++i)
-        if (8 * n + lane % 4 * 2 + i % 2 >= sees[i / 2]) s[n][i] = -INFINITY;
-  }
-  float larger[2] = {sum.largest[0], sum.largest[1]};
-#pragma unroll
-  for (int n = 0; n < kKeys / 8; ++n)
-#pragma unroll
-    for (int i = 0; i < 4; ++i) larger[i / 2] = fmaxf(larger[i / 2], s[n][i]);
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    larger[r] = quad_reduce(larger[r], Max{});
-    const float base = larger[r] == -INFINITY ? 0 : larger[r];  // of a row that has seen no key: all weights are 0
-    const float kept = ex2_approx_ftz(sum.largest[r] - base);
-    sum.largest[r] = larger[r];
-    float total = 0;
-#pragma unroll
-    for (int n = 0; n < kKeys / 8; ++n)
-#pragma unroll
-      for (int i = 2 * r; i < 2 * r + 2; ++i) {
-        s[n][i] = ex2_approx_ftz(s[n][i] - base);
-        total += s[n][i];
-      }
-    sum.total[r] = fmaf(sum.total[r], kept, total);
-#pragma unroll
-    for (int n = 0; n < kColumns / 8; ++n) sum.values[n][2 * r] *= kept, sum.values[n][2 * r + 1] *= kept;
-  }
+  weigh(s, scale, sees, sum);
 
 #pragma unroll
   for (int k = 0; k < kKeys / 16; ++k) {
-    const uint32_t a[4] = {bf16_pair(s[2 * k][0], s[2 * k][1]), bf16_pair(s[2 * k][2], s[2 * k][3]),
-                           bf16_pair(s[2 * k + 1][0], s[2 * k + 1][1]), bf16_pair(s[2 * k + 1][2], s[2 * k + 1][3])};
+    uint32_t a[4];
+    weights_operand(s, k, a);
 #pragma unroll
     for (int n = 0; n < kColumns / 16; ++n) {
       uint32_t b[4];
@@ -178,7 +108,7 @@ __device__ void attend(const bf16* queries, const bf16* keys, const bf16* values
 }
 
 template <int kP, class KV>
-__global__ void __launch_bounds__(kMaxWarps * kWarp, 2) tile_kernel(Problem<KV> p, Parts parts, Faults faults) {
+__global__ void __launch_bounds__(kMaxWarps * kWarp, 2) tile_kernel(Problem<KV> p, Faults faults) {
   using Tile = Tile<kP>;
   constexpr int kKeys = Tile::kKeys, kColumns = Tile::kColumns;
   if (faults.pending()) return;
@@ -190,7 +120,7 @@ __global__ void __launch_bounds__(kMaxWarps * kWarp, 2) tile_kernel(Problem<KV> 
   const int s = p.batch.last_from(tile, [&](int i) { return first_tile(p.batch.offsets[i], i, p.heads, rows); });
   const int begin = p.batch.offsets[s], past = p.batch.past[s], count = p.batch.tokens(s) * p.heads;
   const int first = static_cast<int>(tile - first_tile(begin, s, p.heads, rows)) * rows;
-  if (first >= count) return;
+  if (first >= count || p.batch.tokens(s) <= p.decoded) return;
   const auto position = [&](int row) { return past + min(row, count - 1) / p.heads; };
 
   const int64_t H = p.groups * p.heads;
@@ -198,10 +128,7 @@ __global__ void __launch_bounds__(kMaxWarps * kWarp, 2) tile_kernel(Problem<KV> 
   const auto token_of = [&](int row) { return int64_t{begin} + row / p.heads; };
   const auto head_of = [&](int row) { return g * p.heads + row % p.heads; };
 
-  const int splits = gridDim.z, visible = position(first + rows - 1) + 1;
-  int key = splits > 1 ? blockIdx.z * kSplit : 0;
-  const int end = splits > 1 ? min(visible, key + kSplit) : visible;
-  if (key >= end) return;
+  const int end = position(first + rows - 1) + 1;
 
   bf16* queries = static_cast<bf16*>(dynamic_smem());
   const auto stage = [&](int at) { return queries + rows * kP + at / kKeys % 2 * Tile::kStage; };
@@ -214,6 +141,7 @@ __global__ void __launch_bounds__(kMaxWarps * kWarp, 2) tile_kernel(Problem<KV> 
   };
   // A warp fetches `share` keys and values of a block; a lane finds out where one of them lies, or one of each half.
   constexpr int kPacks = kP / kPack, kAtOnce = kWarp / kPacks;
+  constexpr int kUnroll = std::is_same_v<KV, bf16> ? 4 : 1;  // others come through registers
   const int share = kKeys / warps, pack = lane % kPacks;
   const KV *k = p.k + g * p.P + pack * kPack, *v = p.v + g * p.P + column + pack * kPack;
   const auto fetch_block = [&]<bool kPacked>(int at) {
@@ -223,14 +151,14 @@ __global__ void __launch_bounds__(kMaxWarps * kWarp, 2) tile_kernel(Problem<KV> 
       const int begin = warp * share + half * kWarp, key = at + begin + lane;
       const int64_t own = key < end ? p.batch.place(s, key) * p.groups * p.P : -1;  // elements from the pool's first
       for (int i = 0; i < min(share - half * kWarp, kWarp); i += 4 * kAtOnce) {
-#pragma unroll
+#pragma unroll kUnroll
         for (int n = 0; n < 4; ++n) {
           const int from = i + n * kAtOnce + lane / kPacks, row = begin + from;
-          const int64_t offset = __shfl_sync(kAllLanes, own, from);
+          const int64_t offset = __shfl_sync(kAllLanes, own, from), at = max(offset, int64_t{0});
           const int columns = offset < 0 ? 0 : p.P - pack * kPack;
-          fetch<kPacked>(keys + swizzled<kP>(row, pack), k + offset, columns);
+          fetch<kPacked>(keys + swizzled<kP>(row, pack), k + at, columns);
           if (pack < kColumns / kPack)
-            fetch<kPacked>(values + swizzled<kColumns>(row, pack), v + offset, columns - column);
+            fetch<kPacked>(values + swizzled<kColumns>(row, pack), v + at, columns - column);
         }
       }
     }
@@ -250,8 +178,8 @@ __global__ void __launch_bounds__(kMaxWarps * kWarp, 2) tile_kernel(Problem<KV> 
   };
 
   with_bool(p.q_packs, fetch_queries);
-  with_bool(p.kv_packs, fetch_block, key);
-  for (; key < end; key += kKeys) {
+  with_bool(p.kv_packs, fetch_block, 0);
+  for (int key = 0; key < end; key += kKeys) {
     cp_async_wait_group<0>();
     __syncthreads();  // this block has come for all threads, and all have done with the one before
     if (key + kKeys < end) with_bool(p.kv_packs, fetch_block, key + kKeys);
@@ -260,23 +188,6 @@ __global__ void __launch_bounds__(kMaxWarps * kWarp, 2) tile_kernel(Problem<KV> 
       attend<kP>(own_queries, stage(key), stage(key) + kKeys * kP, scale, {seen[0] + 1 - key, seen[1] + 1 - key}, part);
   }
   finish_part();
-
-  if (splits > 1) {
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const int row = own_first + lane / 4 + 8 * r;
-      if (row >= count) continue;
-      const int64_t at = (token_of(row) * H + head_of(row)) * splits + blockIdx.z;
-      if (lane % 4 == 0 && column == 0) parts.softmax[at] = {sum.largest[r], sum.total[r]};
-#pragma unroll
-      for (int n = 0; n < kColumns / 8; ++n)
-        for (int i = 0; i < 2; ++i) {
-          const int c = column + 8 * n + lane % 4 * 2 + i;
-          if (c < p.P) parts.values[at * p.P + c] = sum.values[n][2 * r + i];
-        }
-    }
-    return;
-  }
 
   // Through shared memory, in place of the warp's queries, to rows of y.
   __syncwarp();

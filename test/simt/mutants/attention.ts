@@ -3,8 +3,6 @@ import { type Mutant, unordered } from '../mutant.ts'
 
 const inFlight = /still being written|nobody has written/
 const wrong = /is .*, expected/
-const split = 'heads of 256 after more than 512 keys, room for 1200'
-const unsplit = 'a chunk that passes 512 keys, tiles enough for 4 processors'
 
 const source = 'csrc/cuda/attention/attention.cu'
 const planted = (file: string, list: Omit<Mutant, 'file' | 'op' | 'source'>[]): Mutant[] =>
@@ -136,27 +134,8 @@ export const mutants: Mutant[] = [
       title: 'a part that is merged stays',
       find: '    part.clear();\n  };',
       replace: '  };',
-      cases: [unsplit],
+      cases: ['a chunk that passes 1024 keys'],
       caught: wrong,
-    },
-    {
-      title: 'a split does not end',
-      find: 'min(visible, key + kSplit)',
-      replace: 'visible',
-      cases: ['decode after more than 1024 keys'],
-    },
-    {
-      title: 'columns of parts past the last',
-      find: 'if (c < p.P) parts.values',
-      replace: 'parts.values',
-      cases: ['decode after more than 1024 keys'],
-    },
-    {
-      title: 'two blocks tell the total of one row',
-      find: 'lane % 4 == 0 && column == 0',
-      replace: 'lane % 4 == 0',
-      cases: [split],
-      caught: unordered,
     },
     {
       title: 'tiles beyond those of a sequence',
@@ -238,30 +217,8 @@ export const mutants: Mutant[] = [
       title: 'totals of two parts added as they are',
       find: 'total = by(total, other_total)',
       replace: 'total += other_total',
-      cases: ['decode after more than 1024 keys'],
+      cases: ['a chunk that passes 1024 keys'],
       caught: wrong,
-    },
-  ]),
-  ...planted('attention.cu', [
-    {
-      title: 'parts are merged although a page is out of the pool',
-      find: 'if (faults.pending()) return;',
-      replace: '',
-      refuses: ['a page of keys that are split'],
-      caught: inFlight,
-    },
-    {
-      title: 'parts that nobody has made',
-      find: 'split <= position / kSplit',
-      replace: 'split < splits',
-      cases: [split],
-      caught: inFlight,
-    },
-    {
-      title: 'parts of rows past the last',
-      find: 'if (t >= tokens) return;',
-      replace: '',
-      cases: [split],
     },
   ]),
   ...planted('config.h', [

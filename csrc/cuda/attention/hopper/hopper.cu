@@ -25,17 +25,17 @@ Tensor tokens_of(const Tensor& cache) {
 }  // namespace
 
 bool takes(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache, const PagedBatch& batch) {
-  const int64_t T = q.size(0), H = q.size(1), P = q.size(2), G = k_cache.size(2), page_size = batch.page_size;
-  if (current().architecture != 90 || q.dtype != DType::bf16 || (P != 64 && P != 128)) return false;
+  const int64_t P = q.size(2), page_size = batch.page_size;
+  if (current().architecture != 90 || q.numel() == 0 || q.dtype != DType::bf16 || (P != 64 && P != 128)) return false;
   // A box of a tile is whole groups of 8 keys, which are swizzled together, and of one page.
   if (page_size % 8 != 0 || (kKeys % page_size != 0 && page_size % kKeys != 0)) return false;
-  if (k_cache.numel() == 0 || k_cache.size(0) * page_size > INT32_MAX) return false;
-  // More rows to a sequence and key head than decoding has.
-  return T * (H / G) > 64 * batch.sequences && has_tensor_map(tokens_of(k_cache)) && has_tensor_map(tokens_of(v_cache));
+  return k_cache.numel() > 0 && k_cache.size(0) * page_size <= INT32_MAX && has_tensor_map(tokens_of(k_cache)) &&
+         has_tensor_map(tokens_of(v_cache));
 }
 
 void run(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache, const Tensor& k_scale, const Tensor& v_scale,
-         const PagedBatch& batch, float scale, const Tensor& lse, const Tensor& y) {
+         const PagedBatch& batch, float scale, int decoded, const Tensor& lse,
+         const Tensor& y) {
   const int64_t T = q.size(0), H = q.size(1), P = q.size(2), G = k_cache.size(2);
   const int64_t pieces = count_pieces(T, batch.sequences, kRows, 1);
   expect(pieces * H < INT32_MAX / 2, "the batch has " + std::to_string(pieces) + " tiles of tokens",
@@ -44,8 +44,9 @@ void run(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache, const Te
   check(cudaMemsetAsync(taken.as<void>(), 0, sizeof(unsigned), current().stream));
   const Work work{.batch = batch, .k_scales = k_scale.as<float>(), .v_scales = v_scale.as<float>(),
                   .lse = lse.as<float>(), .y = y.as<bf16>(), .y_packs = packs(P, y), .H = static_cast<int>(H),
-                  .heads = static_cast<int>(H / G), .scale = scale, .pieces = static_cast<int>(pieces),
-                  .taken = taken.as<unsigned>(), .widening = gemm::widening(DType::e4m3), .faults = faults()};
+                  .heads = static_cast<int>(H / G), .decoded = decoded, .scale = scale,
+                  .pieces = static_cast<int>(pieces), .taken = taken.as<unsigned>(),
+                  .widening = gemm::widening(DType::e4m3), .faults = faults()};
   const Tensor rows = matrix(q, T, q.row_stride);
   std::optional<gemm::Dense> aligned;  // where TMA cannot read it as it lies
   if (!has_tensor_map(rows)) aligned.emplace(rows);

@@ -78,8 +78,9 @@ __device__ void load_tiles(Shared<kP, KV>& s, Tiles<kStages, kPanels>& to, Barri
     load(to.k, barriers.k_full, barriers.k_empty, k_turn, k, column, place);
   };
 
+  const bool any = has_items(work);
   for (unsigned parity = 0;; parity ^= 1) {
-    const Item item = next_item(work);
+    const Item item = any ? next_item(work) : Item{};
     mbarrier_wait(&s.q_empty, parity ^ 1);
     if (lane == 0) {
       s.item = item;

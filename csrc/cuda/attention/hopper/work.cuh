@@ -18,6 +18,7 @@ struct Work {
   bf16* y;          // [T,H*P]
   bool y_packs;     // whether rows can be written 16 bytes at a time
   int H, heads;     // of queries, and of these to a key head
+  int decoded;      // tokens: sequences that have no more are not ours
   float scale;      // of scores, log2(e) included
   int pieces;       // of kRows tokens, as many as there can be
   unsigned* taken;  // items: at first none
@@ -47,7 +48,15 @@ __device__ inline Item find_item(const Work& work, unsigned number) {
   const Piece piece = find_piece(batch.offsets, batch.sequences, work.pieces - 1 - number / work.H, kRows, 1);
   const int s = piece.sequence, first = static_cast<int>(piece.index) * kRows, tokens = batch.tokens(s);
   return {.sequence = s, .head = static_cast<int>(number % work.H), .token = batch.offsets[s] + first,
-          .rows = min(kRows, tokens - first), .position = batch.past[s] + first, .length = batch.past[s] + tokens};
+          .rows = tokens > work.decoded ? min(kRows, tokens - first) : 0, .position = batch.past[s] + first,
+          .length = batch.past[s] + tokens};
+}
+
+// By a warp: whether there are any, which among batches of decoding there are not.
+__device__ inline bool has_items(const Work& work) {
+  bool any = false;
+  for (int s = threadIdx.x % kWarp; s < work.batch.sequences; s += kWarp) any |= work.batch.tokens(s) > work.decoded;
+  return __any_sync(kAllLanes, any);
 }
 
 // By a warp.
