@@ -375,7 +375,7 @@ const prefill: Spec['special'] = {
     ],
   ),
   'tiles: e4m3, many rounds of the stages': sequences({ ...tiles, P: 128, heads: 16, pageSize: 16, fp8: 1 }, [
-    [5, 640],
+    [9, 640],
   ]),
   'tiles: e4m3, a negative scale of keys': (random) => {
     const inputs = attentionInputs({ ...tiles, ...long, G: 2, fp8: 1 }, random)

@@ -36,7 +36,7 @@ export const mutants: Mutant[] = [
       title: 'lanes of the producer fall behind each other',
       find: '__syncwarp();  // a lane that fell behind',
       replace: '// a lane that fell behind',
-      cases: narrow,
+      cases: [...narrow, ...rounds, ...pages, ...several],
       caught: /deadlock/,
     },
     {
