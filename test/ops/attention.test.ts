@@ -3,7 +3,9 @@
 import { describe, expect, test } from 'vitest'
 import type { Act, DType, Kv, Tensor } from '../../binding.js'
 import { binding } from '../../dist/binding.js'
-import { device, empty, implementations, onCpu, schedules, simt, tensor } from '../device.ts'
+import { device, empty, implementations, kernels, onCpu, schedules, simt, tensor } from '../device.ts'
+import { attentionSpecs } from './attention.ts'
+import { afterOne, columns, expectSame, poisoned, run } from './run.ts'
 import { nd, Random } from './spec.ts'
 
 const ints = (...values: number[]) => tensor(Int32Array.from(values), 'i32', [values.length])
@@ -102,6 +104,63 @@ describe.each(implementations)('the same bits, $name', ({ use }) => {
       })
     }
   }
+})
+
+// Chunks of more tokens than decoding has: Hopper has a kernel for these, whose tiles are 128 tokens by 128 keys.
+describe.each(kernels.slice(0, 1))('the same bits of chunks, $name', ({ use }) => {
+  test.each([64, 128])('heads of %i', async (P) => {
+    use()
+    const random = new Random(11)
+    const T = 300
+    const sequence = {
+      q: floats('bf16', [T, 8, P], random, 2),
+      k: floats('bf16', [T, 1, P], random, 2),
+      v: floats('bf16', [T, 1, P], random),
+    }
+    const whole = await bitsInChunks(sequence, [T], 64, random)
+    const ends = [16, 143, 160, 288, T]
+    expect((await bitsInChunks(sequence, ends, 16, random)).equals(whole), 'in chunks').toBe(true)
+    for (const pageSize of [8, 128, 256]) {
+      expect((await bitsInChunks(sequence, [T], pageSize, random)).equals(whole), `pages of ${pageSize}`).toBe(true)
+    }
+    expect((await bitsInChunks(sequence, [20, 150, T], 64, random, true)).equals(whole), 'in a batch').toBe(true)
+  })
+
+  test('a token that is decoded beside them', async () => {
+    use()
+    const random = new Random(13)
+    const [q, k, v] = [
+      [41, 8, 64],
+      [3, 64, 1, 64],
+      [3, 64, 1, 64],
+    ].map((shape) => floats('bf16', shape, random, 2))
+    const attend = (rows: number, pages: number[][], ends: number[], past: number[]) =>
+      binding
+        .attention(q!.rows(0, rows), k!, v!, undefined, undefined, table(pages), ints(0, ...ends), ints(...past), 0.3)
+        .rows(0, 1)
+        .readBytes()
+    const pages = [
+      [2, -1],
+      [0, 1],
+    ]
+    expectSame(
+      { y: { bits: await attend(41, pages, [1, 41], [50, 60]) } },
+      { y: { bits: await attend(1, [[2]], [1], [50]) } },
+      'beside',
+    )
+  })
+
+  test('wherever queries and results lie', async () => {
+    use()
+    const op = binding.ops.find(({ name }) => name === 'attention')!
+    const inputs = attentionSpecs.attention.special!['tiles: several items for a block']!(new Random(1))
+    const { written: want } = await run(op, inputs, { act: 'bf16' })
+    for (const q of [columns(8, 16), columns(2, 3), afterOne]) {
+      expectSame((await run(op, inputs, { act: 'bf16', places: { q } })).written, want, 'q')
+    }
+    const given = poisoned(op, want, { y: afterOne })
+    expectSame((await run(op, inputs, { act: 'bf16', given })).written, want, 'y')
+  })
 })
 
 // A GPU splits keys there, in bf16.

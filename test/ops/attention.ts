@@ -1,5 +1,6 @@
 // Rotary embedding, the paged cache, and attention as its sum over all positions.
 import fc from 'fast-check'
+import { implementations, kernels } from '../device.ts'
 import {
   type Arithmetic,
   type Expected,
@@ -319,9 +320,85 @@ function attentionOf(sizes: Sizes, lengths: number[], past: number[], random: Ra
   }
 }
 
+/** Attention of sequences of these new tokens after these others. */
+const sequences = (sizes: Sizes, list: [length: number, past: number][]) => (random: Random) =>
+  attentionOf(
+    sizes,
+    list.map(([length]) => length),
+    list.map(([, past]) => past),
+    random,
+  )
+
+/** Many new tokens of heads that Hopper has a kernel for, whose tiles are 128 tokens by 128 keys. */
+const tiles = { G: 1, heads: 1, P: 64, pageSize: 64 }
+const long = { S: 1, shortest: 150, longest: 150, past: 0 }
+const prefill: Spec['special'] = {
+  'tiles: sequences that end about one': sequences({ ...tiles, lse: 1 }, [
+    [127, 0],
+    [0, 0],
+    [128, 0],
+    [0, 5],
+    [129, 0],
+  ]),
+  'tiles: a past that ends about one': sequences({ ...tiles, P: 128 }, [
+    [70, 127],
+    [70, 128],
+    [70, 129],
+  ]),
+  'tiles: a past that ends before the last key of one': (random) => {
+    const inputs = sequences(tiles, [[70, 126]])(random)
+    tensorOf(inputs, 'vCache').data.fill(1e4, placeOf(inputs, 0, 127), placeOf(inputs, 0, 127) + 64)
+    return inputs
+  },
+  'tiles: more than there are stages': sequences({ ...tiles, P: 128, pageSize: 32 }, [[70, 700]]),
+  'tiles: more than there are stages, heads of 64': sequences({ ...tiles, pageSize: 128 }, [[70, 1200]]),
+  'tiles: many rounds of the stages': sequences({ ...tiles, P: 128, heads: 16, pageSize: 128 }, [[9, 640]]),
+  'tiles: several items for a block': sequences({ ...tiles, G: 2, heads: 3, pageSize: 256, lse: 1 }, [
+    [140, 0],
+    [30, 300],
+  ]),
+  'tiles: sixteen heads share keys, pages of 8': sequences({ ...tiles, G: 2, heads: 16, pageSize: 8 }, [
+    [9, 30],
+    [12, 0],
+  ]),
+  'tiles: pages of 16': sequences({ ...tiles, P: 128, pageSize: 16 }, [[150, 20]]),
+  'tiles: pages of 24, of which no tile is made': sequences({ ...tiles, pageSize: 24 }, [[70, 5]]),
+  'tiles: pages of 4, less than are swizzled together': sequences({ ...tiles, pageSize: 4 }, [[70, 5]]),
+  'tiles: e4m3, sequences that end about one': sequences({ ...tiles, P: 128, pageSize: 32, fp8: 1, lse: 1 }, [
+    [127, 0],
+    [70, 200],
+  ]),
+  'tiles: e4m3, several items for a block, heads of 64': sequences(
+    { ...tiles, G: 3, heads: 3, pageSize: 256, fp8: 1, lse: 1 },
+    [
+      [140, 0],
+      [30, 300],
+    ],
+  ),
+  'tiles: e4m3, many rounds of the stages': sequences({ ...tiles, P: 128, heads: 16, pageSize: 16, fp8: 1 }, [
+    [9, 640],
+  ]),
+  'tiles: e4m3, a negative scale of keys': (random) => {
+    const inputs = attentionInputs({ ...tiles, ...long, G: 2, fp8: 1 }, random)
+    tensorOf(inputs, 'kScale').data[1]! *= -1
+    return inputs
+  },
+  'tiles: scores of about 100': (random) => attentionInputs({ ...tiles, ...long }, random, 100, 1e3),
+  'tiles: scores of about 10000': (random) => attentionInputs({ ...tiles, ...long }, random, 10000, 1e3),
+  'tiles: a negative scale': (random) => ({ ...attentionInputs({ ...tiles, ...long }, random), scale: -0.2 }),
+  'tiles: a scale of zero': (random) => ({ ...attentionInputs({ ...tiles, ...long }, random), scale: 0 }),
+  'tiles: each value is another column': (random) => {
+    const inputs = attentionInputs({ ...tiles, ...long, P: 128, pageSize: 16 }, random)
+    const v = tensorOf(inputs, 'vCache').data
+    for (let i = 0; i < v.length; i++) if (!Number.isNaN(v[i])) v[i] = Math.floor(i / 128) % 128 === i % 128 ? 1 : 0
+    return inputs
+  },
+}
+
 const attention: Spec = {
   reference: attend,
   make: attentionInputs,
+  ways: (inputs) => ([64, 128].includes(tensorOf(inputs, 'q').shape[2]!) ? kernels : implementations),
   sizes: {
     ragged: { S: 3, shortest: 1, longest: 9, past: 11, G: 2, heads: 3, P: 7, pageSize: 4 },
     decode: { S: 4, shortest: 1, longest: 1, past: 200, G: 2, heads: 4, P: 16, pageSize: 16 },
@@ -550,6 +627,7 @@ const attention: Spec = {
           ),
       ]),
     ),
+    ...prefill,
     ...Object.fromEntries(
       [16, 64].map((pageSize) => [
         `lengths about the edges of pages of ${pageSize}, of blocks and parts`,

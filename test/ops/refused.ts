@@ -362,5 +362,10 @@ export const refused: { [K in keyof Ops]?: Record<string, Refusal> } = {
       wrong: { pages: { 1: 4 } },
       message: 'pages[0,1] is 4, expected 0 to 3',
     },
+    'a page of many tokens': {
+      sizes: { S: 1, shortest: 70, longest: 70, past: 0, G: 1, heads: 1, P: 64, pageSize: 64 },
+      wrong: { pages: { 1: 4 } },
+      message: 'pages[0,1] is 4, expected 0 to 3',
+    },
   },
 }

@@ -76,7 +76,7 @@ export const columns =
   }
 
 /** Dense, after one other element. */
-const afterOne: Place = ({ shape, data }, dtype) =>
+export const afterOne: Place = ({ shape, data }, dtype) =>
   upload({ shape: [1 + data.length], data: Float64Array.of(Number.NaN, ...data) }, dtype)
     .rows(1, 1 + data.length)
     .reshape(shape)

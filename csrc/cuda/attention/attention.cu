@@ -2,7 +2,9 @@
 #include "checks.h"
 #include "cuda/attention/decode.cuh"
 #include "cuda/attention/exact.cuh"
+#include "cuda/attention/hopper/hopper.h"
 #include "cuda/attention/tile.cuh"
+#include "cuda/kernels.h"
 #include "ops.h"
 
 namespace nemotron_h::cuda {
@@ -79,6 +81,8 @@ void attention(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache, co
       if (T <= kDecodeTokens) return;  // no sequence has more
       p.decoded = kDecodeTokens;
     }
+    if (kernels() != Kernels::portable && hopper::takes(q, k_cache, v_cache, batch))
+      return hopper::run(q, k_cache, v_cache, k_scale, v_scale, batch, scale_2, p.decoded, lse, y);
     if (P <= 64) by_tiles<64>(p, T);
     else if (P <= 128) by_tiles<128>(p, T);
     else by_tiles<256>(p, T);
