@@ -404,8 +404,8 @@ void launch_decode(DecodeProblem<KV> p, int64_t tokens, int64_t most_parts) {
   // What two blocks leave each other on Hopper, or one beside its scores; and what there is on any GPU.
   constexpr int kHopper = (D::kBlocks == 2 ? 96 : 160) << 10, kAny = 64 << 10;
   p.stages = std::clamp((current().architecture == 90 ? kHopper : kAny) / D::kStage, 2, D::kMaxStages);
-  // A worker leaves one part of a segment that it begins, and all parts of one that it does not.
-  p.kept_parts = static_cast<int>(1 + std::min(most_parts, ceil_div(most, workers)));
+  // A worker leaves one part of a segment that it begins, and all its parts of one that it does not, not the first.
+  p.kept_parts = static_cast<int>(std::min(most_parts, 1 + ceil_div(most, workers)));
   const Scratch parts(workers * p.kept_parts * D::kPart * sizeof(float));
   p.parts = parts.as<float>(), p.tickets = current().tickets;
   launch(decode_kernel<kP, KV, kTiles>,

@@ -344,9 +344,9 @@ export const mutants: Mutant[] = [
     },
     {
       title: 'no room for what a segment has summed from its beginning',
-      find: '1 + std::min(most_parts, ceil_div(most, workers))',
-      replace: 'std::min(most_parts, ceil_div(most, workers))',
-      cases: [whole],
+      find: 'std::min(most_parts, 1 + ceil_div',
+      replace: 'std::min(most_parts, ceil_div',
+      cases: ['decode after more than 1024 keys'],
     },
     {
       title: 'several threads tell the total of a part',
@@ -441,7 +441,7 @@ export const mutants: Mutant[] = [
       find: 'aligned(k_cache) && aligned(v_cache)',
       replace: 'true',
       places: true,
-      caught: /a multiple of 16/,
+      caught: /cp.async of 16 bytes/,
     },
   ]),
 ]
