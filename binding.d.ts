@@ -416,12 +416,13 @@ export interface Ops {
 
   /**
    * y = softmax(scale q k^T) v over positions up to the token's own, which kv_append has put in the cache; scales
-   * as there. lse = log sum exp(scale q k^T). Query head h uses key head h / (H/G).
+   * as there. lse = log sum exp(scale q k^T). Query head h uses key head h / (H/G). With `decode`, as is best for
+   * up to 8 new tokens a sequence, a token has the same bits whatever the batch, but not with and without it.
    *
    * view q[T,H,P] kCache[Pages,PageSize,G,P] vCache[Pages,PageSize,G,P] kScale?[G] vScale?[G] pages[S,MaxPages]
    * offsets[S+1] past[S] mut lse?[T,H] -> y[T,H,P]
    */
-  attention<A extends Act>(q: Tensor<A>, kCache: Tensor<Kv>, vCache: Tensor<Kv>, kScale: Tensor<'f32'> | undefined, vScale: Tensor<'f32'> | undefined, pages: Tensor<'i32'>, offsets: Tensor<'i32'>, past: Tensor<'i32'>, scale: number, lse?: Tensor<'f32'>, y?: Tensor<NoInfer<A>>): Tensor<A>
+  attention<A extends Act>(q: Tensor<A>, kCache: Tensor<Kv>, vCache: Tensor<Kv>, kScale: Tensor<'f32'> | undefined, vScale: Tensor<'f32'> | undefined, pages: Tensor<'i32'>, offsets: Tensor<'i32'>, past: Tensor<'i32'>, scale: number, decode: boolean, lse?: Tensor<'f32'>, y?: Tensor<NoInfer<A>>): Tensor<A>
 
   /**
    * history[slot, id] is 2 * times generated + 1 if in the prompt; cleared first where past is 0.

@@ -71,7 +71,7 @@ export function entry({ heads, kvHeads: G, headDim: P }, { S, context, tokens },
         integers(counting(S + 1).map((s) => s * tokens)),
         integers(counting(S).map(() => context)),
       ]
-      return () => ops.attention(q, kCache, vCache, kScale, vScale, ...where, P ** -0.5, undefined, y)
+      return () => ops.attention(q, kCache, vCache, kScale, vScale, ...where, P ** -0.5, true, undefined, y)
     },
     dispose() {
       for (const t of made.splice(0)) t.dispose()

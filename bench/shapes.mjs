@@ -469,7 +469,20 @@ export function entries(config, { device, act, T, S, context }) {
         const [table, [kCache, vCache]] = [integers(counting(pages), [1, pages]), caches(pages)]
         const [q, y] = [normal([T, heads, headDim]), space([T, heads, headDim])]
         return () =>
-          ops.attention(q, kCache, vCache, undefined, undefined, table, offsets, past, headDim ** -0.5, undefined, y)
+          ops.attention(
+            q,
+            kCache,
+            vCache,
+            undefined,
+            undefined,
+            table,
+            offsets,
+            past,
+            headDim ** -0.5,
+            false,
+            undefined,
+            y,
+          )
       },
     },
   )
@@ -485,7 +498,20 @@ export function entries(config, { device, act, T, S, context }) {
         const [table, [kCache, vCache]] = [integers(counting(S * pages), [S, pages]), caches(S * pages)]
         const [q, y] = [normal([S, heads, headDim]), space([S, heads, headDim])]
         return () =>
-          ops.attention(q, kCache, vCache, undefined, undefined, table, offsets, past, headDim ** -0.5, undefined, y)
+          ops.attention(
+            q,
+            kCache,
+            vCache,
+            undefined,
+            undefined,
+            table,
+            offsets,
+            past,
+            headDim ** -0.5,
+            true,
+            undefined,
+            y,
+          )
       },
     },
   )

@@ -38,6 +38,11 @@ const steps = [
     share: 0.3,
   },
   {
+    name: 'ops-16k',
+    args: bench('ops-16k', '--models', '8b,56b', '--tokens', '16384', '--only', '^attention$'),
+    share: 0.3,
+  },
+  {
     name: 'attention',
     args: ['bench/attention.mjs', '--seconds', '0.1', '--json', join(out, 'attention.json')],
     share: 0.3,
@@ -135,7 +140,7 @@ for (const step of steps.filter(({ name }) => !only || only.includes(name))) {
 }
 
 console.log('\n== summary')
-for (const name of ['ops-8b', 'ops-long', 'ops-56b', 'ops-47b']) {
+for (const name of ['ops-8b', 'ops-long', 'ops-16k', 'ops-56b', 'ops-47b']) {
   const table = await summary(name)
   if (table.length > 0) console.table(table)
 }

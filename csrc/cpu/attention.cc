@@ -182,7 +182,7 @@ void kv_append(const Tensor& k, const Tensor& v, const Tensor& inv_freq, const T
 
 void attention(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache, const Tensor& k_scale,
                const Tensor& v_scale, const Tensor& pages, const Tensor& offsets, const Tensor& past, float scale,
-               const Tensor& lse, const Tensor& y) {
+               bool /*decode*/, const Tensor& lse, const Tensor& y) {
   check_heads(q, k_cache);
   check_caches(q.dtype, k_cache, v_cache, k_scale, v_scale);
   const int64_t H = q.size(1), P = q.size(2), G = k_cache.size(2);

@@ -57,7 +57,7 @@ export class Attention implements Mixer {
     const { kScale, vScale } = this
     if (this.invFreq) ops.rope(q, this.invFreq, offsets, past)
     ops.kvAppend(k, v, this.invFreq, kScale, vScale, pages, offsets, past, state.k, state.v)
-    const y = ops.attention(q, state.k, state.v, kScale, vScale, pages, offsets, past, 1 / Math.sqrt(P))
+    const y = ops.attention(q, state.k, state.v, kScale, vScale, pages, offsets, past, 1 / Math.sqrt(P), decode)
     this.o.add(residual, y.reshape([T, H * P]), decode)
   }
 }

@@ -32,7 +32,7 @@ async function bitsInChunks(
   ends: number[],
   pageSize: number,
   random: Random,
-  beside = false,
+  { beside = false, decode = false } = {},
 ) {
   const [T, H, P] = q.shape as [number, number, number]
   const G = k.shape[1]!
@@ -49,7 +49,7 @@ async function bitsInChunks(
     if (!beside) {
       const where = [table([order]), ints(0, n), ints(begin)] as const
       binding.kvAppend(chunk[1], chunk[2], undefined, scale, scale, ...where, ...caches)
-      parts.push(await binding.attention(chunk[0], ...caches, scale, scale, ...where, 0.3).readBytes())
+      parts.push(await binding.attention(chunk[0], ...caches, scale, scale, ...where, 0.3, decode).readBytes())
     } else {
       // One token of another sequence before this one's, as rows of one packed batch.
       const packed = await Promise.all(
@@ -64,7 +64,7 @@ async function bitsInChunks(
       binding.kvAppend(packed[1]!, packed[2]!, undefined, scale, scale, ...where, ...caches)
       parts.push(
         await binding
-          .attention(packed[0]!, ...caches, scale, scale, ...where, 0.3)
+          .attention(packed[0]!, ...caches, scale, scale, ...where, 0.3, decode)
           .rows(1, n + 1)
           .readBytes(),
       )
@@ -93,20 +93,22 @@ describe.each(implementations)('the same bits, $name', ({ use }) => {
         }
         const whole = await bitsInChunks(sequence, [T], 64, random)
         const each = (n: number) => Array.from({ length: Math.ceil(T / n) }, (_, i) => Math.min(T, (i + 1) * n))
-        expect((await bitsInChunks(sequence, each(1), 16, random)).equals(whole), 'decode').toBe(true)
+        expect((await bitsInChunks(sequence, each(1), 16, random, { decode: true })).equals(whole), 'decode').toBe(true)
         for (const n of [7, 64, 65]) {
           expect((await bitsInChunks(sequence, each(n), 64, random)).equals(whole), `chunks of ${n}`).toBe(true)
         }
         for (const pageSize of [1, 16, 100, 256]) {
           expect((await bitsInChunks(sequence, [T], pageSize, random)).equals(whole), `pages of ${pageSize}`).toBe(true)
         }
-        expect((await bitsInChunks(sequence, each(40), 32, random, true)).equals(whole), 'in a batch').toBe(true)
+        expect((await bitsInChunks(sequence, each(40), 32, random, { beside: true })).equals(whole), 'in a batch').toBe(
+          true,
+        )
       })
     }
   }
 })
 
-// Chunks of more tokens than decoding has: Hopper has a kernel for these, whose tiles are 128 tokens by 128 keys.
+// Without decoding Hopper has a kernel of its own, whose tiles are 128 tokens by 128 keys.
 describe.each(kernels.slice(0, 1))('the same bits of chunks, $name', ({ use }) => {
   test.each([64, 128])('heads of %i', async (P) => {
     use()
@@ -118,12 +120,14 @@ describe.each(kernels.slice(0, 1))('the same bits of chunks, $name', ({ use }) =
       v: floats('bf16', [T, 1, P], random),
     }
     const whole = await bitsInChunks(sequence, [T], 64, random)
-    const ends = [16, 143, 160, 288, T]
+    const ends = [3, 16, 143, 160, 161, 288, T]
     expect((await bitsInChunks(sequence, ends, 16, random)).equals(whole), 'in chunks').toBe(true)
     for (const pageSize of [8, 128, 256]) {
       expect((await bitsInChunks(sequence, [T], pageSize, random)).equals(whole), `pages of ${pageSize}`).toBe(true)
     }
-    expect((await bitsInChunks(sequence, [20, 150, T], 64, random, true)).equals(whole), 'in a batch').toBe(true)
+    expect((await bitsInChunks(sequence, [20, 150, T], 64, random, { beside: true })).equals(whole), 'in a batch').toBe(
+      true,
+    )
   })
 
   test('a token that is decoded beside them', async () => {
@@ -136,7 +140,18 @@ describe.each(kernels.slice(0, 1))('the same bits of chunks, $name', ({ use }) =
     ].map((shape) => floats('bf16', shape, random, 2))
     const attend = (rows: number, pages: number[][], ends: number[], past: number[]) =>
       binding
-        .attention(q!.rows(0, rows), k!, v!, undefined, undefined, table(pages), ints(0, ...ends), ints(...past), 0.3)
+        .attention(
+          q!.rows(0, rows),
+          k!,
+          v!,
+          undefined,
+          undefined,
+          table(pages),
+          ints(0, ...ends),
+          ints(...past),
+          0.3,
+          true,
+        )
         .rows(0, 1)
         .readBytes()
     const pages = [
@@ -177,7 +192,7 @@ test.each(onCpu ? (['f32', 'bf16'] as const) : (['bf16'] as const))(
     const whole = await bitsInChunks(sequence, [T], 64, random)
     expect((await bitsInChunks(sequence, [512, 1024, 1025, T], 64, random)).equals(whole), 'in chunks').toBe(true)
     const ends = [500, 520, 1022, 1023, 1024, T]
-    expect((await bitsInChunks(sequence, ends, 48, random, true)).equals(whole), 'in a batch').toBe(true)
+    expect((await bitsInChunks(sequence, ends, 48, random, { beside: true })).equals(whole), 'in a batch').toBe(true)
   },
 )
 
@@ -199,7 +214,7 @@ test.each([
   const whole = await bitsInChunks(sequence, [T], 64, random)
   const ends = [500, 501, 503, 511, 512, 513, 521, 529, 532, T]
   expect((await bitsInChunks(sequence, ends, 64, random)).equals(whole), 'in chunks').toBe(true)
-  expect((await bitsInChunks(sequence, ends, 16, random, true)).equals(whole), 'in a batch').toBe(true)
+  expect((await bitsInChunks(sequence, ends, 16, random, { beside: true })).equals(whole), 'in a batch').toBe(true)
 })
 
 describe('decoding', () => {
@@ -224,12 +239,12 @@ describe('decoding', () => {
     })
     const T = list.reduce((sum, { tokens }) => sum + tokens, 0)
     const q = floats('bf16', [T, G * heads, P], random, 3)
-    const together = binding.attention(q, k, v, ...unscaled, ...where(list, 40), 0.3)
+    const together = binding.attention(q, k, v, ...unscaled, ...where(list, 40), 0.3, true)
     let first = 0
     for (const sequence of list) {
       const rows = [first, first + sequence.tokens] as const
       first += sequence.tokens
-      const alone = binding.attention(q.rows(...rows), k, v, ...unscaled, ...where([sequence], 77), 0.3)
+      const alone = binding.attention(q.rows(...rows), k, v, ...unscaled, ...where([sequence], 77), 0.3, true)
       expect(await alone.readBytes()).toEqual(await together.rows(...rows).readBytes())
     }
   })
@@ -249,7 +264,7 @@ describe('decoding', () => {
     const [y, lse] = [empty('bf16', [T, H, P]), empty('f32', [T, H])]
     const graph = binding.capture(
       device,
-      () => void binding.attention(q, k, v, ...unscaled, table, offsets, past, 0.3, lse, y),
+      () => void binding.attention(q, k, v, ...unscaled, table, offsets, past, 0.3, true, lse, y),
     )
     for (const [tokens, before] of [
       [
@@ -267,7 +282,7 @@ describe('decoding', () => {
     ] as const) {
       const [other, bounds, pasts] = lengths([...tokens], [...before])
       const lse2 = empty('f32', [T, H])
-      const want = binding.attention(q, k, v, ...unscaled, other, bounds, pasts, 0.3, lse2)
+      const want = binding.attention(q, k, v, ...unscaled, other, bounds, pasts, 0.3, true, lse2)
       offsets.write(await bounds.read())
       past.write(await pasts.read())
       for (const { use } of schedules.slice(0, 2)) {
@@ -377,9 +392,9 @@ describe.each(['f32', 'bf16'] as const)('rotated and quantised on their way into
     const q = floats(act, [T, G, P], random)
     // A power of two as scale changes exponents only.
     const twos = tensor(new Float32Array(G).fill(2), 'f32', [G])
-    const y = await binding.attention(q, kCache, vCache, twos, twos, ...where, 0.25).read()
-    const same = await binding.attention(q, kCache, vCache, ones, twos, ...where, 0.5).read()
-    const half = await binding.attention(q, kCache, vCache, ones, ones, ...where, 0.5).read()
+    const y = await binding.attention(q, kCache, vCache, twos, twos, ...where, 0.25, true).read()
+    const same = await binding.attention(q, kCache, vCache, ones, twos, ...where, 0.5, true).read()
+    const half = await binding.attention(q, kCache, vCache, ones, ones, ...where, 0.5, true).read()
     expect(y).toEqual(same)
     expect(y).toEqual(half.map((x) => 2 * x))
   })
@@ -409,7 +424,7 @@ describe('refuses', () => {
     const [k, v] = caches()
     binding.kvAppend(rows(7, 2), rows(7, 2), ...asIs, ...where, k, v)
     await expect(k.read()).rejects.toThrow(`kvAppend: ${message}`)
-    await expect(binding.attention(rows(7, 4), k, v, ...unscaled, ...where, 1).read()).rejects.toThrow(
+    await expect(binding.attention(rows(7, 4), k, v, ...unscaled, ...where, 1, true).read()).rejects.toThrow(
       `attention: ${message}`,
     )
   })
@@ -433,13 +448,13 @@ describe('refuses', () => {
   })
 
   test('query heads that the key heads do not divide', async () => {
-    const y = binding.attention(rows(1, 3), ...caches(), ...unscaled, table([[0]]), ints(0, 1), ints(0), 1)
+    const y = binding.attention(rows(1, 3), ...caches(), ...unscaled, table([[0]]), ints(0, 1), ints(0), 1, true)
     await expect(y.read()).rejects.toThrow('attention: q has 3 heads, expected a multiple of 2, the heads of kCache')
   })
 
   test.runIf(!onCpu)('heads wider than a tile on a GPU', async () => {
     const [q, cache] = [empty('bf16', [1, 2, 264]), empty('bf16', [1, 4, 2, 264])]
-    const y = binding.attention(q, cache, cache, ...unscaled, table([[0]]), ints(0, 1), ints(0), 1)
+    const y = binding.attention(q, cache, cache, ...unscaled, table([[0]]), ints(0, 1), ints(0), 1, true)
     await expect(y.read()).rejects.toThrow('attention: q has heads of 264 elements, expected at most 256 on a GPU')
   })
 
@@ -471,7 +486,7 @@ describe('refuses', () => {
       const where = [table([[0]]), ints(0, 1), ints(0)] as const
       binding.kvAppend(x, x, undefined, scales[0], scales[1], ...where, k, v)
       await expect(k.read()).rejects.toThrow(`kvAppend: ${message}`)
-      const y = binding.attention(q, k, v, scales[0], scales[1], ...where, 1)
+      const y = binding.attention(q, k, v, scales[0], scales[1], ...where, 1, true)
       await expect(y.read()).rejects.toThrow(`attention: ${message}`)
     },
   )
@@ -479,7 +494,7 @@ describe('refuses', () => {
   test('a scale for other heads', () => {
     const [q, cache, scale] = [empty('f32', [1, 4, 4]), empty('e4m3', [1, 4, 2, 4]), empty('f32', [4])]
     const where = [table([[0]]), ints(0, 1), ints(0)] as const
-    expect(() => binding.attention(q, cache, cache, scale, scale, ...where, 1)).toThrow(
+    expect(() => binding.attention(q, cache, cache, scale, scale, ...where, 1, true)).toThrow(
       'attention: kScale is [4], expected [G=2]',
     )
   })
@@ -506,7 +521,7 @@ test('pages that several sequences read are fine: a shared prefix', async () => 
     ints(0, 1, 2),
     ints(2, 2),
   ] as const
-  const y = await binding.attention(twice, k, v, ...unscaled, ...both, 1).read()
-  const alone = await binding.attention(q, k, v, ...unscaled, table([[1]]), ints(0, 1), ints(2), 1).read()
+  const y = await binding.attention(twice, k, v, ...unscaled, ...both, 1, true).read()
+  const alone = await binding.attention(q, k, v, ...unscaled, table([[1]]), ints(0, 1), ints(2), 1, true).read()
   expect(Array.from(y)).toEqual([...alone, ...alone])
 })

@@ -317,6 +317,7 @@ function attentionOf(sizes: Sizes, lengths: number[], past: number[], random: Ra
     ...rest,
     ...(sizes.lse ? { lse: nd([T, G * sizes.heads!], () => Number.NaN) } : {}),
     scale: 1 / Math.sqrt(Math.max(1, P)),
+    decode: true,
   }
 }
 
@@ -385,6 +386,15 @@ const prefill: Spec['special'] = {
   },
   'tiles: scores of about 100': (random) => attentionInputs({ ...tiles, ...long }, random, 100, 1e3),
   'tiles: scores of about 10000': (random) => attentionInputs({ ...tiles, ...long }, random, 10000, 1e3),
+  'tiles: few tokens that are not decoded': (random) => ({
+    ...sequences({ ...tiles, lse: 1 }, [
+      [1, 200],
+      [8, 0],
+      [0, 5],
+      [3, 130],
+    ])(random),
+    decode: false,
+  }),
   'tiles: a negative scale': (random) => ({ ...attentionInputs({ ...tiles, ...long }, random), scale: -0.2 }),
   'tiles: a scale of zero': (random) => ({ ...attentionInputs({ ...tiles, ...long }, random), scale: 0 }),
   'tiles: each value is another column': (random) => {
@@ -671,6 +681,7 @@ const attention: Spec = {
       offsets: vector([0, 0, 2, 2]),
       past: vector([3, 2, 9]), // more than there is room for, and nobody reads it
       scale: 0.5,
+      decode: true,
     }),
   },
 }

@@ -446,6 +446,7 @@ const ssmScan: Spec = {
     'heads of 32': { ...fused, T: 60, S: 2, heads: 3, P: 32, N: 128, half: 1 },
     'heads of 64, chunks of two tiles': { ...fused, T: 300, S: 2, chunk: 256 },
     'heads of 64': { ...fused, T: 20, S: 2 },
+    'a group of 32 heads': { ...fused, T: 20, S: 1, heads: 32 },
     'groups of several heads': { ...fused, T: 20, S: 2, G: 2, heads: 4, chunk: 16 },
     'a state of 256': { T: 40, S: 1, G: 1, heads: 1, P: 10, N: 256, chunk: 32 },
     'chunks longer than a tile': { T: 330, S: 2, G: 1, heads: 1, P: 8, N: 16, chunk: 256, saves: 2 },

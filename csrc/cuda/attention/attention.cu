@@ -47,7 +47,7 @@ void in_f32(const ExactProblem<KV>& p, int64_t tokens) {
 
 void attention(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache, const Tensor& k_scale,
                const Tensor& v_scale, const Tensor& pages, const Tensor& offsets, const Tensor& past, float scale,
-               const Tensor& lse, const Tensor& y) {
+               bool decodes, const Tensor& lse, const Tensor& y) {
   check_heads(q, k_cache);
   check_caches(q.dtype, k_cache, v_cache, k_scale, v_scale);
   const int64_t T = q.size(0), H = q.size(1), P = q.size(2), G = k_cache.size(2);
@@ -70,7 +70,7 @@ void attention(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache, co
                   lse.as<float>(), y.as<bf16>(), batch, heads, groups, width, scale_2, packs(P, q),
                   packs(P, k_cache, v_cache), packs(P, y), 0};
     const auto aligned = [](const Tensor& t) { return reinterpret_cast<uintptr_t>(t.data.get()) % 16 == 0; };
-    if (P <= 128 && p.q_packs && p.y_packs && P * sizeof(KV) % 16 == 0 && aligned(k_cache) && aligned(v_cache)) {
+    if (decodes && P <= 128 && p.q_packs && p.y_packs && P * sizeof(KV) % 16 == 0 && aligned(k_cache) && aligned(v_cache)) {
       const int64_t S = batch.sequences, most_parts = ceil_div(pages.size(1) * k_cache.size(1), kSplit);
       const DecodeProblem<KV> decode{p.q, p.k, p.v, p.k_scales, p.v_scales, p.lse, p.y, {batch, heads, groups}, width,
                                      scale_2, gemm::widening(k_cache.dtype)};

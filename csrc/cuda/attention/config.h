@@ -1,9 +1,10 @@
 // How attention is cut into work.
 //
 // A row is a token and a query head; those of one sequence that share a key head lie one after the other, token by
-// token, and a tile is some of them. Sequences of up to kDecodeTokens new tokens are decode_kernel's where it can, the
-// others tile_kernel's. The bits of a row are the same in both: its softmax begins anew at every multiple of kSplit
-// keys, and these parts are merged in order, whoever made them.
+// token, and a tile is some of them. With `decode` sequences of up to kDecodeTokens new tokens are decode_kernel's where it
+// can; the others, and all without, are tile_kernel's or Hopper's. The bits of a row are the same in decode_kernel and
+// tile_kernel: its softmax begins anew at every multiple of kSplit keys, and these parts are merged in order, whoever made
+// them. Hopper's kernel sums in another order.
 #pragma once
 
 #include <cuda_runtime_api.h>

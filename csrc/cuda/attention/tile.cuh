@@ -141,7 +141,7 @@ __global__ void __launch_bounds__(kMaxWarps * kWarp, 2) tile_kernel(Problem<KV> 
   };
   // A warp fetches `share` keys and values of a block; a lane finds out where one of them lies, or one of each half.
   constexpr int kPacks = kP / kPack, kAtOnce = kWarp / kPacks;
-  constexpr int kUnroll = std::is_same_v<KV, bf16> ? 4 : 1;  // others come through registers
+  [[maybe_unused]] constexpr int kUnroll = std::is_same_v<KV, bf16> ? 4 : 1;  // others come through registers
   const int share = kKeys / warps, pack = lane % kPacks;
   const KV *k = p.k + g * p.P + pack * kPack, *v = p.v + g * p.P + column + pack * kPack;
   const auto fetch_block = [&]<bool kPacked>(int at) {

@@ -1,4 +1,4 @@
-// Attention of many new tokens on sm_90a (docs/kernels/attention-prefill.md), after FlashAttention-3 (Shah et al.
+// Attention of many new tokens on sm_90a (docs/kernels/attention.md), after FlashAttention-3 (Shah et al.
 // 2024): a persistent kernel, fed by TMA, multiplied by wgmma.
 //
 // The first warpgroup produces: a warp takes items from a queue and brings their queries, and tile by tile their keys
