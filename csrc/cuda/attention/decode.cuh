@@ -98,7 +98,7 @@ struct Segment {
     for (int i = 0; i < kP / 16 / D::kTeam; ++i) {
       const int k = i * D::kTeam + threadIdx.x / kWarp % D::kTeam;
       const auto two = [&](int r, int column) {
-        return row[r] >= 0 && column < p.P ? *reinterpret_cast<const uint32_t*>(from[r] + column) : 0;
+        return column < p.P ? *reinterpret_cast<const uint32_t*>(from[r] + column) : 0;
       };
       queries[k * kWarp + lane] = {two(0, 16 * k), two(1, 16 * k), two(0, 16 * k + 8), two(1, 16 * k + 8)};
     }
@@ -353,7 +353,6 @@ __global__ void __launch_bounds__(Decode<kP, KV, kTiles>::kThreads, Decode<kP, K
       part.total[0] = quad_reduce(part.total[0], Sum{}), part.total[1] = quad_reduce(part.total[1], Sum{});
       if (whole_from_here) sum.take(part);
       else Kept<kP, KV, kTiles>(p, worker, 1 + index).store(part, rows.row);
-      part.clear();
 
       const bool ends = at.part == at.parts - 1;
       if (ends || index == count - 1) {
@@ -381,11 +380,11 @@ __global__ void __launch_bounds__(Decode<kP, KV, kTiles>::kThreads, Decode<kP, K
                 sum.take(part);
               }
             }
-            part.clear();
           }
         }
         if (finishes) finish<kP, KV, kTiles>(p, rows.row, at.s, at.g, sum);
       }
+      part.clear();
       ++index;
     }
     at.advance(work, kKeys);
