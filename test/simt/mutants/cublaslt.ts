@@ -4,7 +4,7 @@ import type { Mutant } from '../mutant.ts'
 const file = 'csrc/cuda/gemm/cublaslt/cublaslt.cu'
 const picking = ['rows that pick columns']
 const fp8 = ['no bias, one scale, every row aligned, e5m2 by e4m3']
-const planted = (list: Omit<Mutant, 'file' | 'gemm'>[]): Mutant[] =>
+const planted = (list: Omit<Mutant, 'file' | 'kernels'>[]): Mutant[] =>
   list.map((mutant) => ({ file, kernels: 'cublaslt', ...mutant }))
 
 export const mutants: Mutant[] = planted([
