@@ -5,7 +5,7 @@ const planted = (
   file: string,
   kernels: 'bf16' | 'fp8',
   op: string,
-  list: Omit<Mutant, 'file' | 'source' | 'op'>[],
+  list: (Omit<Mutant, 'file' | 'source' | 'op'> & { file?: string })[],
 ): Mutant[] =>
   list.map((mutant) => ({
     file: `csrc/cuda/gemm/hopper/${file}`,
@@ -14,6 +14,7 @@ const planted = (
     ...mutant,
   }))
 
+const pipeline = 'csrc/cuda/pipeline.cuh'
 const wide = ['5 blocks of k, five wide tiles']
 const square = ['18 blocks of k, a square tile']
 const pairs = ['three pairs of tiles']
@@ -35,12 +36,14 @@ export const mutants: Mutant[] = [
     },
     {
       title: 'parity of the stages does not turn',
+      file: pipeline,
       find: 'stage = 0, parity ^= 1',
       replace: 'stage = 0',
       cases: square,
     },
     {
       title: 'one stage less than its barriers',
+      file: pipeline,
       find: 'if (++stage == kStages)',
       replace: 'if (++stage == kStages + 1)',
       cases: square,

@@ -87,13 +87,15 @@ export const mutants: Mutant[] = [
   {
     ...sample,
     title: 'nine rounds of Philox',
-    find: 'round < 10',
-    replace: 'round < 9',
+    find: 'philox<10>',
+    replace: 'philox<9>',
     cases: ['one row', 'many rows of filters'],
     caught: wrong,
   },
   {
-    ...sample,
+    file: 'csrc/random.h',
+    source: 'csrc/cuda/sample.cu',
+    op: 'sample',
     title: 'the keys of Philox stay as they are',
     find: '    key0 += 0x9E3779B9, key1 += 0xBB67AE85;\n',
     replace: '',
