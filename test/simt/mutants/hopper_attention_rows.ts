@@ -13,7 +13,7 @@ const past = ['tiles: a past that ends about one']
 const many = ['tiles: more than there are stages']
 const several = ['tiles: several items for a block']
 
-export const mutants: Mutant[] = planted('kernel.cuh', [
+const kernel = planted('kernel.cuh', [
   {
     title: 'the consumers have one parity for all items',
     find: 'for (unsigned parity = 0;; parity ^= 1) {\n    mbarrier_wait(&s.q_full, parity);\n    const Item',
@@ -307,13 +307,6 @@ export const mutants: Mutant[] = planted('kernel.cuh', [
     caught: wrong,
   },
   {
-    title: 'a row is shared with other lanes than the four that have it',
-    find: 'return op(v, __shfl_xor_sync(kAllLanes, v, 2));',
-    replace: 'return op(v, __shfl_xor_sync(kAllLanes, v, 4));',
-    cases: ends,
-    caught: wrong,
-  },
-  {
     title: 'pairs of two keys exchanged',
     find: 'bf16_pair(scores[8 * t + 2 * i], scores[8 * t + 2 * i + 1])',
     replace: 'bf16_pair(scores[8 * t + 2 * i + 1], scores[8 * t + 2 * i])',
@@ -380,3 +373,18 @@ export const mutants: Mutant[] = planted('kernel.cuh', [
     caught: wrong,
   },
 ])
+
+const shared: Mutant[] = [
+  {
+    file: 'csrc/cuda/attention/softmax.cuh',
+    source,
+    op: 'attention',
+    title: 'a row is shared with other lanes than the four that have it',
+    find: 'return op(v, __shfl_xor_sync(kAllLanes, v, 2));',
+    replace: 'return op(v, __shfl_xor_sync(kAllLanes, v, 4));',
+    cases: ends,
+    caught: wrong,
+  },
+]
+
+export const mutants = [...kernel, ...shared]

@@ -163,13 +163,6 @@ __device__ void widen_tiles(Shared<kP, e4m3>& s, const Work& work) {
 
 // ---- the consumers
 
-// The same in the four lanes that share a row.
-template <class Op>
-__device__ float quad_reduce(float v, Op op) {
-  v = op(v, __shfl_xor_sync(kAllLanes, v, 1));
-  return op(v, __shfl_xor_sync(kAllLanes, v, 2));
-}
-
 // The softmax of a lane's two rows: `top` is the exponent of the largest weight so far, `total` the sum of the weights
 // that the lane has seen, relative to it.
 struct Softmax {
