@@ -39,7 +39,7 @@ for (const op of binding.ops) {
 
   describe(`${op.name} on ${device}`, () => {
     for (const [name, make] of all) {
-      for (const act of acts) {
+      for (const act of spec.onlyBf16?.(name) ? (['bf16'] as const) : acts) {
         test(`${name}, ${act}`, async () => {
           for (const implementation of spec.ways?.(make()) ?? implementations) {
             implementation.use()

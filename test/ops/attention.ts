@@ -408,6 +408,7 @@ const prefill: Spec['special'] = {
 const attention: Spec = {
   reference: attend,
   make: attentionInputs,
+  onlyBf16: (name) => name.startsWith('tiles: '), // Hopper's
   ways: (inputs) => ([64, 128].includes(tensorOf(inputs, 'q').shape[2]!) ? kernels : implementations),
   sizes: {
     ragged: { S: 3, shortest: 1, longest: 9, past: 11, G: 2, heads: 3, P: 7, pageSize: 4 },

@@ -46,6 +46,8 @@ export interface Spec {
   special?: Record<string, (random: Random) => Inputs>
   /** Of `sizes` those, besides the first, whose tensors are also tried as views, and where there can be no packs. */
   placed?: string[]
+  /** Whether a case is about kernels for bf16 only: other activations have cases enough. */
+  onlyBf16?(name: string): boolean
   /** The implementations that compute this, where they are not the device's. */
   ways?(inputs: Inputs): Way[]
 }
