@@ -174,6 +174,20 @@ export interface Ops {
   cast<To extends Real>(x: Tensor<Real>, to: To, y?: Tensor<NoInfer<To>>): Tensor<To>
 
   /**
+   * ids[s] = last[slots[s]]: the token that each sequence goes on with.
+   *
+   * last[Slots] slots[S] -> ids[S]
+   */
+  takeIds(last: Tensor<'i32'>, slots: Tensor<'i32'>, ids?: Tensor<'i32'>): Tensor<'i32'>
+
+  /**
+   * last[slots[s]] = ids[s], the tokens just drawn; past and step, where they are given, grow by one.
+   *
+   * ids[S] slots[S] mut last[Slots] mut past?[S] mut step?[S]
+   */
+  nextStep(ids: Tensor<'i32'>, slots: Tensor<'i32'>, last: Tensor<'i32'>, past?: Tensor<'i32'>, step?: Tensor<'i32'>): void
+
+  /**
    * y = x * rsqrt(mean(x^2) + eps) * weight, over the last axis.
    *
    * view x[T,D] weight[D] -> y[T,D]

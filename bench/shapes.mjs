@@ -83,6 +83,33 @@ export function entries(config, { device, act, T, S, context }) {
     },
   )
   add(
+    'take_ids',
+    { S },
+    {
+      bytes: 12 * S,
+      make: () => {
+        const [last, slots, ids] = [integers(full(S, 7)), integers(counting(S)), space([S], 'i32')]
+        return () => ops.takeIds(last, slots, ids)
+      },
+    },
+  )
+  add(
+    'next_step',
+    { S },
+    {
+      bytes: 28 * S, // ids, slots and last; past and step are read and written
+      make: () => {
+        const [ids, last, step, { past, slots }] = [
+          integers(full(S, 7)),
+          integers(full(S, 7)),
+          integers(full(S, 1)),
+          batch(),
+        ]
+        return () => ops.nextStep(ids, slots, last, past, step)
+      },
+    },
+  )
+  add(
     'last_rows',
     { T, S, D },
     {

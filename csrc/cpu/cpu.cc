@@ -17,14 +17,9 @@ std::string at(const char* name, int64_t i) { return std::string(name) + "[" + s
   throw std::out_of_range(what + " is " + std::to_string(found) + ", expected " + expected);
 }
 
-void check_slots(std::vector<Sequence>& list, const Tensor& slots, int64_t pool) {
-  check_indices("slots", slots, pool);
-  std::vector<bool> named(pool);
-  for (size_t s = 0; s < list.size(); ++s) {
-    const int32_t slot = list[s].slot = slots.as<int32_t>()[s];
-    if (named[slot]) throw std::out_of_range("slots names " + std::to_string(slot) + " twice, expected a slot for each sequence");
-    named[slot] = true;
-  }
+void set_slots(std::vector<Sequence>& list, const Tensor& slots, int64_t pool) {
+  check_slots(slots, pool);
+  for (size_t s = 0; s < list.size(); ++s) list[s].slot = slots.as<int32_t>()[s];
 }
 
 }  // namespace
@@ -46,6 +41,16 @@ void check_indices(const char* name, const Tensor& values, int64_t limit) {
     if (v[i] < 0 || v[i] >= limit) fail(at(name, i), v[i], "0 to " + std::to_string(limit - 1));
 }
 
+void check_slots(const Tensor& slots, int64_t pool) {
+  check_indices("slots", slots, pool);
+  std::vector<bool> named(pool);
+  for (int64_t s = 0; s < slots.numel(); ++s) {
+    const int32_t slot = slots.as<int32_t>()[s];
+    if (named[slot]) throw std::out_of_range("slots names " + std::to_string(slot) + " twice, expected a slot for each sequence");
+    named[slot] = true;
+  }
+}
+
 std::vector<Sequence> sequences(const Tensor& offsets, const Tensor& past, int64_t tokens) {
   const int32_t *o = offsets.as<int32_t>(), *p = past.as<int32_t>();
   const int64_t count = past.size(0);
@@ -63,7 +68,7 @@ std::vector<Sequence> sequences(const Tensor& offsets, const Tensor& past, int64
 
 std::vector<Sequence> sequences(const Tensor& offsets, const Tensor& past, int64_t tokens, const Tensor& slots, int64_t pool) {
   auto list = sequences(offsets, past, tokens);
-  check_slots(list, slots, pool);
+  set_slots(list, slots, pool);
   return list;
 }
 
@@ -74,7 +79,7 @@ std::vector<Sequence> decode_sequences(const Tensor& past, const Tensor& slots, 
     if (p < 0) fail(at("past", s), p, "at least 0");
     list.push_back({s, s + 1, p, 0});
   }
-  check_slots(list, slots, pool);
+  set_slots(list, slots, pool);
   return list;
 }
 

@@ -61,6 +61,8 @@ inline float squared_relu(float x) {
 
 // Throws "ids[3] is 999, expected 0 to 95" unless 0 <= values[i] < limit for all.
 void check_indices(const char* name, const Tensor& values, int64_t limit);
+// Each slot lies in the pool, and none is named twice.
+void check_slots(const Tensor& slots, int64_t pool);
 
 // The sequences of a packed batch, checked: offsets rise from 0 to T, past >= 0, slots lie in the pool and
 // no two sequences share one.

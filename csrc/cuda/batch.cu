@@ -1,5 +1,7 @@
 #include "cuda/batch.cuh"
 
+#include "ops.h"
+
 namespace nemotron_h::cuda {
 namespace {
 
@@ -43,6 +45,19 @@ __device__ bool in_range(Name name, const int32_t* values, int64_t n, int64_t li
   return false;
 }
 
+// Each lies in the pool, and none is named twice.
+__device__ bool slots_apart(const int32_t* slots, int sequences, int64_t pool, Faults faults) {
+  if (!in_range(Name::slots, slots, sequences, pool, faults)) return false;
+  const int twice = first<struct Twice>(sequences, [&](int i) {
+    for (int other = 0; other < i; ++other)
+      if (slots[other] == slots[i]) return true;
+    return false;
+  });
+  if (twice == sequences) return true;
+  if (threadIdx.x == 0) faults.report(Rule::slot_twice, Name::none, slots[twice], 0, twice);
+  return false;
+}
+
 __global__ void __launch_bounds__(kThreads)
     indices_kernel(Name name, const int32_t* values, int64_t n, int64_t limit, Faults faults) {
   in_range(name, values, n, limit, faults);
@@ -73,13 +88,7 @@ __global__ void __launch_bounds__(kThreads)
     if (threadIdx.x == 0) faults.report(Rule::not_negative, Name::past, past[s], 0, s);
     return;
   }
-  if (!slots || !in_range(Name::slots, slots, sequences, pool, faults)) return;
-  const int twice = first<struct Twice>(sequences, [&](int i) {
-    for (int other = 0; other < i; ++other)
-      if (slots[other] == slots[i]) return true;
-    return false;
-  });
-  if (twice < sequences && threadIdx.x == 0) faults.report(Rule::slot_twice, Name::none, slots[twice], 0, twice);
+  if (slots) slots_apart(slots, sequences, pool, faults);
 }
 
 // Each row after the ones before it: what is wrong first is told of the first that is.
@@ -112,7 +121,36 @@ __global__ void __launch_bounds__(kThreads)
   faults.report(rule, Name::saves, saves[2 * e + column], limit, e, column);
 }
 
+__global__ void __launch_bounds__(kThreads)
+    take_ids_kernel(const int32_t* last, const int32_t* slots, int sequences, int64_t pool, int32_t* ids, Faults faults) {
+  if (!in_range(Name::slots, slots, sequences, pool, faults)) return;
+  for (int s = threadIdx.x; s < sequences; s += kThreads) ids[s] = last[slots[s]];
+}
+
+// past, step: null where they are not given.
+__global__ void __launch_bounds__(kThreads)
+    next_step_kernel(const int32_t* ids, const int32_t* slots, int sequences, int64_t pool, int32_t* last, int32_t* past,
+                     int32_t* step, Faults faults) {
+  if (!slots_apart(slots, sequences, pool, faults)) return;
+  for (int s = threadIdx.x; s < sequences; s += kThreads) {
+    last[slots[s]] = ids[s];
+    if (past) ++past[s];
+    if (step) ++step[s];
+  }
+}
+
 }  // namespace
+
+void take_ids(const Tensor& last, const Tensor& slots, const Tensor& ids) {
+  launch(take_ids_kernel, {.block = kThreads}, last.as<int32_t>(), slots.as<int32_t>(),
+         static_cast<int>(slots.size(0)), last.size(0), ids.as<int32_t>(), faults());
+}
+
+void next_step(const Tensor& ids, const Tensor& slots, const Tensor& last, const Tensor& past, const Tensor& step) {
+  launch(next_step_kernel, {.block = kThreads}, ids.as<int32_t>(), slots.as<int32_t>(),
+         static_cast<int>(slots.size(0)), last.size(0), last.as<int32_t>(), past ? past.as<int32_t>() : nullptr,
+         step ? step.as<int32_t>() : nullptr, faults());
+}
 
 void check_indices(Name name, const Tensor& values, int64_t limit) {
   launch(indices_kernel, {.grid = values.numel() > 0, .block = kThreads}, name, values.as<int32_t>(), values.numel(),

@@ -1,4 +1,5 @@
-// The packed batch on the device: checks of offsets, past, slots and indices, and where a token belongs.
+// The packed batch on the device: checks of offsets, past, slots and indices, and where a token belongs. The two ops
+// that take a decode batch from step to step are beside the checks (batch.cu).
 //
 // A check is a small kernel before an op's own, and tells the first thing wrong in the CPU backend's order; the op's
 // kernel begins with `if (faults.pending()) return`. The ops of decoding check as they go: see decode_slot.

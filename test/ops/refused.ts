@@ -33,6 +33,25 @@ const append = { S: 2, shortest: 3, longest: 3, past: 0, G: 1, P: 4, pageSize: 4
 const attend = { ...append, heads: 2 }
 
 export const refused: { [K in keyof Ops]?: Record<string, Refusal> } = {
+  takeIds: {
+    'the first of several slots out of the pool': {
+      sizes: { S: 300, slots: 300 },
+      wrong: { slots: { 280: -1, 299: 300 } },
+      message: 'slots[280] is -1, expected 0 to 299',
+    },
+  },
+  nextStep: {
+    'a slot out of the pool before one named twice': {
+      sizes: { S: 300, slots: 300 },
+      wrong: { slots: { 0: 7, 1: 7, 299: 300 } },
+      message: 'slots[299] is 300, expected 0 to 299',
+    },
+    'a slot named twice': {
+      sizes: { S: 300, slots: 300 },
+      wrong: { slots: { 290: 7, 299: 7 } },
+      message: 'slots names 7 twice, expected a slot for each sequence',
+    },
+  },
   embedding: {
     'the first of several ids, in more than a block has threads': {
       sizes: { T: 600, V: 5, D: 2 },

@@ -1,6 +1,6 @@
-// Ops that copy rows. They compute nothing, so all that may differ from the source is one rounding to `to`.
+// Ops that copy rows, or ids. They compute nothing, so all that may differ from the source is one rounding to `to`.
 import fc from 'fast-check'
-import { type Expected, type Inputs, type Nd, nd, offsets, type Sizes, type Spec, tensorOf } from './spec.ts'
+import { type Expected, type Inputs, type Nd, nd, offsets, type Sizes, type Spec, tensorOf, vector } from './spec.ts'
 
 const real = ['f32', 'bf16', 'f16', 'e4m3', 'e5m2'] as const
 const largest: Record<string, number> = { e4m3: 448, e5m2: 57344 }
@@ -105,4 +105,48 @@ const cast: Spec = {
   ),
 }
 
-export const rowSpecs = { embedding, lastRows, cast }
+const batches = {
+  'some of the slots': { S: 3, slots: 7 },
+  'one sequence': { S: 1, slots: 1 },
+  'no sequences': { S: 0, slots: 4 },
+  'more sequences than a block has threads': { S: 300, slots: 401 },
+}
+const anyBatch = fc
+  .record({ S: fc.nat(20), unused: fc.nat(20) })
+  .map(({ S, unused }) => ({ S, slots: Math.max(1, S + unused) }))
+
+const takeIds: Spec = {
+  reference: (inputs) => {
+    const [last, slots] = [tensorOf(inputs, 'last'), tensorOf(inputs, 'slots')]
+    return { ids: { value: nd(slots.shape, (s) => last.data[slots.data[s]!]!), error: 0 } }
+  },
+  make: ({ S, slots }: Sizes, random) => ({
+    last: random.integers([slots!], 0, 131071),
+    slots: random.distinct(S!, slots!),
+  }),
+  sizes: batches,
+  arbitrary: anyBatch,
+}
+
+const nextStep: Spec = {
+  reference: (inputs) => {
+    const [ids, slots] = [tensorOf(inputs, 'ids'), tensorOf(inputs, 'slots')]
+    const last = Array.from(tensorOf(inputs, 'last').data)
+    slots.data.forEach((slot, s) => {
+      last[slot] = ids.data[s]!
+    })
+    const one = (name: 'past' | 'step') =>
+      inputs[name] ? { [name]: { value: nd(ids.shape, (s) => tensorOf(inputs, name).data[s]! + 1), error: 0 } } : {}
+    return { last: { value: vector(last), error: 0 }, ...one('past'), ...one('step') }
+  },
+  make: ({ S, slots, alone }: Sizes, random) => ({
+    ids: random.integers([S!], 0, 131071),
+    slots: random.distinct(S!, slots!),
+    last: random.integers([slots!], 0, 131071),
+    ...(alone ? {} : { past: random.integers([S!], 0, 99), step: random.integers([S!], 0, 99) }),
+  }),
+  sizes: { ...batches, 'tokens alone': { S: 5, slots: 5, alone: 1 } },
+  arbitrary: anyBatch,
+}
+
+export const rowSpecs = { embedding, lastRows, cast, takeIds, nextStep }

@@ -9,6 +9,50 @@ const lastId = { op: 'embedding', refuses: ['a negative id, the last'] }
 
 const checks: Planted[] = [
   {
+    title: 'ids are taken from the slots in order',
+    find: 'ids[s] = last[slots[s]];',
+    replace: 'ids[s] = last[s];',
+    op: 'takeIds',
+    cases: ['some of the slots'],
+  },
+  {
+    title: 'ids are taken although a slot is out of the pool',
+    find: 'if (!in_range(Name::slots, slots, sequences, pool, faults)) return;\n  for',
+    replace: 'in_range(Name::slots, slots, sequences, pool, faults);\n  for',
+    op: 'takeIds',
+    refuses: ['the first of several slots out of the pool'],
+  },
+  {
+    title: 'tokens go to the slots in order',
+    find: 'last[slots[s]] = ids[s];',
+    replace: 'last[s] = ids[s];',
+    op: 'nextStep',
+    cases: ['some of the slots'],
+  },
+  {
+    title: 'only the first threads step',
+    find: 's += kThreads) {\n    last',
+    replace: 's += sequences) {\n    last',
+    op: 'nextStep',
+    cases: ['more sequences than a block has threads'],
+  },
+  { title: 'past stays', find: 'if (past) ++past[s];', replace: '', op: 'nextStep', cases: ['one sequence'] },
+  {
+    title: 'past is stepped where there is none',
+    find: 'if (past) ++past[s];',
+    replace: '++past[s];',
+    op: 'nextStep',
+    cases: ['tokens alone'],
+  },
+  { title: 'the draw stays', find: 'if (step) ++step[s];', replace: '', op: 'nextStep', cases: ['one sequence'] },
+  {
+    title: 'a step with a slot that two sequences have',
+    find: 'if (!slots_apart(slots, sequences, pool, faults)) return;',
+    replace: '',
+    op: 'nextStep',
+    refuses: ['a slot named twice'],
+  },
+  {
     title: 'something wrong is found before the place for it is set',
     find: 'found = n;\n  __syncthreads();',
     replace: 'found = n;',
@@ -96,8 +140,8 @@ const checks: Planted[] = [
   },
   {
     title: 'slots out of the pool',
-    find: '!slots || !in_range(Name::slots, slots, sequences, pool, faults)',
-    replace: '!slots',
+    find: 'if (!in_range(Name::slots, slots, sequences, pool, faults)) return false;',
+    replace: '',
     op: 'causalConv1d',
     refuses: ['a slot out of the pool before one named twice'],
     caught: /names 2 twice/,
