@@ -16,6 +16,7 @@ import type { ActivationScaling } from './model/linear.js'
 import { NemotronH } from './model/nemotron-h.js'
 import { Pools, packBatch, pagesFor, type Segment, segmentLength } from './model/pools.js'
 import {
+  boolean,
   callback,
   check,
   checkValue,
@@ -59,6 +60,8 @@ export interface LoadOptions {
   cacheTokens?: number | undefined
   /** Prompt tokens in one batch; 512. An abort acts between batches. */
   prefillTokens?: number | undefined
+  /** No sequence generates while others have some of their prompt left: the most tokens a second, for jobs without readers. */
+  prefillFirst?: boolean | undefined
   onProgress?: ((progress: LoadProgress) => void) | undefined
   signal?: AbortSignal | undefined
 }
@@ -81,6 +84,7 @@ const rules: Rules<LoadOptions> = {
   sequences: integer({ min: 1, max: 65536 }),
   cacheTokens: integer({ min: 1, max: 2 ** 31 - 1 }),
   prefillTokens: integer({ min: 1 }),
+  prefillFirst: boolean,
   onProgress: callback(),
   signal,
 }
@@ -180,7 +184,13 @@ export class Model {
     this.#prefillTokens = Math.max(options.prefillTokens ?? 512, config.mamba?.chunkSize ?? 1)
     const act = options.dtype ?? defaultActs[device.name] ?? 'bf16'
     this.#net = new NemotronH(config, weights, formatsOf(act, options.kvCache, options.ssmState))
-    this.#scheduler = schedulerFor(this.#net, { sequences, cacheTokens, prefillTokens: this.#prefillTokens })
+    this.#scheduler = schedulerFor(this.#net, {
+      sequences,
+      cacheTokens,
+      context,
+      prefillTokens: this.#prefillTokens,
+      prefillFirst: options.prefillFirst ?? false,
+    })
     const ends = new Set([...defaults.eosIds, ...(tokenizer?.special.eos ? [tokenizer.special.eos.id] : [])])
     this.#generation = {
       scheduler: this.#scheduler,
@@ -273,7 +283,7 @@ export class Model {
             job.past += length
             budget -= length
           }
-          const hidden = this.#net.forward(packBatch(segments, false, this.device.name), pools.layers)
+          const hidden = this.#net.forward(packBatch(segments, this.device.name), pools.layers)
           let start = 0
           for (const [i, { ids }] of segments.entries()) {
             this.#net.logits(hidden.rows(start, start + ids.length), false, results[i])

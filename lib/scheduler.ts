@@ -1,11 +1,13 @@
 /**
  * Many sequences on one model. One loop packs what they need next into batches: pieces of prompts, then one token for
- * each sequence that has begun. It runs while there is work, and only ever waits for the device.
+ * each sequence that has begun. It runs while there is work, waits only for the device, and queues the batches of a turn
+ * before it waits for those of the turn before, so that the device always has some.
  */
+import { type DecodeRow, Decoder } from './decode.js'
 import type { NemotronH } from './model/nemotron-h.js'
 import { Pools, packBatch, pagesFor, type Reservation, type Segment, segmentLength } from './model/pools.js'
 import { ops } from './ops.js'
-import { type SampledToken, type Sampling, sampleTokens, usesHistory } from './sampling.js'
+import { disposeSampled, readTokens, type SampledToken, type Sampling, SamplingBatch, usesHistory } from './sampling.js'
 import { scope } from './scope.js'
 import { empty, type Tensor } from './tensor.js'
 
@@ -21,11 +23,11 @@ export interface SequenceRequest {
 
 /** One sequence: the scheduler adds tokens, one reader takes them. */
 export class Sequence {
-  /** Tokens in the model's state. */
+  /** Tokens in the model's state once all queued batches have run. */
   past = 0
+  /** Tokens that batches were queued for, and those that have come. The state does not hold the last one yet. */
+  asked = 0
   generated = 0
-  /** The last token, which the state does not hold yet. */
-  last: number | undefined
   reservation: Reservation | undefined
   finish: 'stop' | 'length' | undefined
   failure: unknown
@@ -47,12 +49,15 @@ export class Sequence {
   }
 
   get paused(): boolean {
-    return this.#unread.length >= maxUnread
+    return this.#unread.length + this.asked - this.generated >= maxUnread
+  }
+
+  get askedAll(): boolean {
+    return this.asked >= this.request.maxTokens
   }
 
   add(token: SampledToken): void {
     this.firstTokenMs ??= performance.now()
-    this.last = token.id
     this.generated++
     this.#unread.push(token)
     if (this.request.endIds.has(token.id)) this.end('stop')
@@ -95,12 +100,26 @@ export interface SchedulerOptions {
   sequences: number
   /** Tokens of keys and values, of all sequences together. */
   cacheTokens: number
+  /** Tokens that one sequence may have. */
+  context: number
   /** Prompt tokens in one batch, at least the model's chunk. */
   prefillTokens: number
+  /** No sequence decodes while another has some of its prompt left. */
+  prefillFirst: boolean
+}
+
+/** A batch that is queued. */
+interface Step {
+  sequences: readonly Sequence[]
+  /** Those of them that it draws a token for. */
+  sampling: readonly Sequence[]
+  tokens: Promise<SampledToken[]>
 }
 
 export class Scheduler {
   readonly #pools: Pools
+  readonly #decoder: Decoder
+  readonly #firstTokens: SamplingBatch
   readonly #waiting: Sequence[] = []
   readonly #active = new Set<Sequence>()
   #history: Tensor<'i32'> | undefined // [Slots,V], made when first needed
@@ -112,7 +131,10 @@ export class Scheduler {
     private readonly model: NemotronH,
     private readonly options: SchedulerOptions,
   ) {
-    this.#pools = new Pools(model, options.sequences, pagesFor(options.cacheTokens))
+    const { sequences: slots, cacheTokens, context } = options
+    this.#pools = new Pools(model, slots, pagesFor(cacheTokens))
+    this.#decoder = new Decoder(model, this.#pools.layers, { slots, maxPages: pagesFor(context) })
+    this.#firstTokens = new SamplingBatch(slots, model.device)
   }
 
   start(request: SequenceRequest): Sequence {
@@ -144,6 +166,8 @@ export class Scheduler {
     this.failure = new Error('generate: the model is disposed')
     this.#failAll(this.failure)
     this.#pools.dispose()
+    this.#decoder.dispose()
+    this.#firstTokens.dispose()
     this.#history?.dispose()
   }
 
@@ -151,14 +175,14 @@ export class Scheduler {
     this.#running = true
     try {
       await undefined // those who start in the same turn share the first batch
+      let before: Step[] = []
       for (;;) {
         this.#admit()
-        const prompts = this.#promptSegments()
-        if (prompts.length > 0) await this.#step(prompts, false)
-        const decoding = this.#decodeSegments()
-        if (decoding.length > 0) await this.#step(decoding, true)
+        const queued = [this.#prefill(), this.#decode()].filter((step) => step !== undefined)
         // Nothing to do, or all that is active is paused. No await from here to the flag: no call of wake() is lost.
-        if (prompts.length + decoding.length === 0) return
+        if (queued.length + before.length === 0) return
+        for (const step of before) await this.#deliver(step)
+        before = queued
       }
     } catch (error) {
       this.#failAll(error)
@@ -182,53 +206,70 @@ export class Scheduler {
     }
   }
 
-  /** The next piece of each prompt, first come first served, within the budget of a batch. */
-  #promptSegments(): [Sequence, Segment][] {
+  /** Queues the next piece of each prompt, first come first served, within the budget of a batch. */
+  #prefill(): Step | undefined {
     const chunk = this.model.config.mamba?.chunkSize ?? 1
     let budget = this.options.prefillTokens
-    const segments: [Sequence, Segment][] = []
+    const pieces: [Sequence, Segment][] = []
     for (const sequence of this.#active) {
       if (!sequence.inPrompt) continue
       const { past, request, reservation } = sequence
       const length = segmentLength(past, request.prompt.length - past, budget, chunk)
       if (length === 0) continue
       const ids = Array.prototype.slice.call(request.prompt, past, past + length)
-      segments.push([sequence, { ...reservation!, ids, past }])
+      pieces.push([sequence, { ...reservation!, ids, past }])
       budget -= length
     }
+    if (pieces.length === 0) return undefined
+    for (const [sequence, { ids }] of pieces) sequence.past += ids.length
     // Those that reach the end of their prompt first: their last rows are the ones that sample.
-    return segments.sort((a, b) => Number(reachesEnd(b)) - Number(reachesEnd(a)))
+    pieces.sort(([a], [b]) => Number(a.inPrompt) - Number(b.inPrompt))
+    const sequences = pieces.map(([sequence]) => sequence)
+    const sampling = sequences.filter((sequence) => !sequence.inPrompt)
+    const segments = pieces.map(([, segment]) => segment)
+    return this.#queue(sequences, sampling, (rows, history) => this.#runPrompts(segments, rows, history))
   }
 
-  /** The last token of each sequence whose prompt is done and whose reader keeps up. */
-  #decodeSegments(): [Sequence, Segment][] {
-    return [...this.#active]
-      .filter((sequence) => !sequence.inPrompt && !sequence.paused)
-      .map((sequence) => [sequence, { ...sequence.reservation!, ids: [sequence.last!], past: sequence.past }])
+  /** Queues one token more for each sequence whose prompt is done and whose reader keeps up. */
+  #decode(): Step | undefined {
+    const active = [...this.#active]
+    if (this.options.prefillFirst && active.some(({ inPrompt }) => inPrompt)) return undefined
+    const sequences = active.filter(({ inPrompt, paused, askedAll }) => !inPrompt && !paused && !askedAll)
+    if (sequences.length === 0) return undefined
+    const step = this.#queue(sequences, sequences, (rows, history) => this.#decoder.step(rows, history))
+    for (const sequence of sequences) sequence.past++
+    return step
   }
 
-  /** One batch through the model; adds a token to every sequence that it brought to the end of what is known. */
-  async #step(segments: [Sequence, Segment][], decode: boolean): Promise<void> {
+  /** `run` queues a batch of `sequences`, and gives the tokens of `sampling`. */
+  #queue(
+    sequences: readonly Sequence[],
+    sampling: readonly Sequence[],
+    run: (rows: DecodeRow[], history: Tensor<'i32'> | undefined) => Promise<SampledToken[]>,
+  ): Step {
+    const rows = sampling.map(({ request, reservation, past, asked: step }) => ({
+      sampling: request.sampling,
+      reservation: reservation!,
+      slot: reservation!.slot,
+      past,
+      step,
+    }))
+    for (const sequence of sampling) sequence.asked++
+    const counts = sequences.some(({ request }) => usesHistory(request.sampling))
+    const tokens = (async () => run(rows, counts ? this.#countedTokens() : undefined))()
+    tokens.catch(() => {}) // until it is delivered
+    return { sequences, sampling, tokens }
+  }
+
+  /** Adds the tokens of a batch to its sequences, when the device has them. */
+  async #deliver({ sequences, sampling, tokens }: Step): Promise<void> {
     try {
-      const sampling = segments.filter(reachesEnd).map(([sequence]) => sequence)
-      const rows = sampling.map((s) => ({
-        sampling: s.request.sampling,
-        slot: s.reservation!.slot,
-        step: s.generated,
-      }))
-      const history = segments.some(([s]) => usesHistory(s.request.sampling)) ? this.#countedTokens() : undefined
-      using logits = scope(() => this.#forward(segments, rows.length, decode, history))
-      for (const [sequence, segment] of segments) sequence.past += segment.ids.length
-      if (rows.length === 0) {
-        await logits.read() // of nothing: waits for the batch, so that an abort can act before the next
-        return
-      }
-      const tokens = await sampleTokens(logits, rows, history)
+      const drawn = await tokens
       sampling.forEach((sequence, i) => {
-        if (!sequence.ended) sequence.add(tokens[i]!)
+        if (!sequence.ended) sequence.add(drawn[i]!)
       })
     } catch (error) {
-      for (const [sequence] of segments) sequence.fail(error)
+      for (const sequence of sequences) sequence.fail(error)
     }
   }
 
@@ -237,20 +278,22 @@ export class Scheduler {
     return this.#history
   }
 
-  /** Logits [S,V] of the first `count` sequences' last tokens. */
-  #forward(segments: [Sequence, Segment][], count: number, decode: boolean, history?: Tensor<'i32'>): Tensor<'f32'> {
+  /** Queues pieces of prompts, of which the first ones, as many as `rows`, end and draw a token. */
+  #runPrompts(segments: Segment[], rows: DecodeRow[], history: Tensor<'i32'> | undefined): Promise<SampledToken[]> {
     const { model } = this
-    const batch = packBatch(
-      segments.map(([, segment]) => segment),
-      decode,
-      model.device,
-    )
-    if (history && !decode) ops.countTokens(batch.ids, batch.offsets, batch.past, batch.slots, false, history)
-    const hidden = model.forward(batch, this.#pools.layers)
-    if (count === 0) return empty('f32', [0], model.device)
-    const last = decode ? hidden : ops.lastRows(hidden, batch.offsets)
-    return model.logits(last.rows(0, count), true)
+    if (rows.length > 0) this.#firstTokens.set(rows)
+    const sampled = scope(() => {
+      const batch = packBatch(segments, model.device)
+      if (history) ops.countTokens(batch.ids, batch.offsets, batch.past, batch.slots, false, history)
+      const hidden = model.forward(batch, this.#pools.layers)
+      if (rows.length === 0) return { ids: empty('i32', [0], model.device) } // to wait for
+      const logits = model.logits(ops.lastRows(hidden, batch.offsets).rows(0, rows.length), true)
+      const drawn = this.#firstTokens.sample(logits, history)
+      ops.nextStep(drawn.ids, this.#firstTokens.slots, this.#decoder.last)
+      return drawn
+    })
+    const tokens = readTokens(sampled, rows)
+    disposeSampled(sampled)
+    return tokens
   }
 }
-
-const reachesEnd = ([{ request }, { past, ids }]: [Sequence, Segment]) => past + ids.length >= request.prompt.length

@@ -12,6 +12,7 @@ const vitest = join(root, 'node_modules/vitest/vitest.mjs')
 const kernels = ['ops.test.ts', 'ops/', 'golden.test.ts']
 const rest = [
   'cublaslt',
+  'decode',
   'device',
   'bench',
   'load',

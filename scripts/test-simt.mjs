@@ -68,6 +68,7 @@ test('watched', 'simt', [
   'devices.test.ts',
   'cublaslt.test.ts',
   'bench.test.ts',
+  'decode.test.ts',
   'simt/',
 ])
 // Node itself is not built with the sanitizer, whose run-time library has to come first.

@@ -128,9 +128,10 @@ describe.each(folders)('%s', (name) => {
     const pools = new Pools(net, 1, pagesFor(longest.ids.length))
     const place = pools.reserve(longest.ids.length)!
     for (const [past, id] of longest.ids.entries()) {
-      using logits = scope(() =>
-        net.logits(net.forward(packBatch([{ ...place, ids: [id], past }], true, device), pools.layers), true),
-      )
+      using logits = scope(() => {
+        const batch = { ...packBatch([{ ...place, ids: [id], past }], device), decode: true }
+        return net.logits(net.forward(batch, pools.layers), true)
+      })
       const V = checkpoint.config.vocabSize
       const want = longest.logits.subarray(past * V, (past + 1) * V)
       expect(relativeError(await logits.read(), want, V)).toBeLessThan(1e-4)

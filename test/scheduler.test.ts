@@ -1,20 +1,25 @@
-// Several generations on one model: shared batches, turns, readers that stop, leave or abort. Every batch starts with
-// the embedding of its ids, which is where these tests count batches.
+// Several generations on one model: shared batches, turns, readers that stop, leave or abort.
 import { afterEach, describe, expect, test, vi } from 'vitest'
+import { Decoder } from '../dist/decode.js'
 import { type Model, ops } from '../dist/index.js'
+import { NemotronH } from '../dist/model/nemotron-h.js'
 import { collect, demoExpected, demoFolder, goldenFolder, load, sleep } from './demo.js'
 import { memory } from './device.ts'
 
 const [genesis, psalm, matthew] = demoExpected
 const tiny = goldenFolder('nemotron-h-hybrid')
 
-/** The sizes in tokens of all batches from now on. */
+/** The sizes in tokens of all batches from now on: of prompts, and of the steps that follow. */
 function watchBatches(): number[] {
   const sizes: number[] = []
-  const embedding = ops.embedding
-  vi.spyOn(ops, 'embedding').mockImplementation((ids, ...rest) => {
-    sizes.push(ids.shape[0]!)
-    return embedding(ids, ...rest)
+  const [forward, step] = [NemotronH.prototype.forward, Decoder.prototype.step]
+  vi.spyOn(NemotronH.prototype, 'forward').mockImplementation(function (this: NemotronH, batch, state) {
+    if (!batch.decode) sizes.push(batch.ids.shape[0]!)
+    return forward.call(this, batch, state)
+  })
+  vi.spyOn(Decoder.prototype, 'step').mockImplementation(function (this: Decoder, rows, history) {
+    sizes.push(rows.length)
+    return step.call(this, rows, history)
   })
   return sizes
 }

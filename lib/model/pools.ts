@@ -53,15 +53,22 @@ export class Pools {
   }
 }
 
-/** Packs the segments of several sequences into one batch on `device`. */
-export function packBatch(segments: readonly Segment[], decode: boolean, device: string): Batch {
+/** The pages of each sequence as a row [S,width]; -1 where it has no more. */
+export function pageTable(places: readonly Reservation[], width: number): Int32Array {
+  const table = new Int32Array(places.length * width).fill(-1)
+  places.forEach(({ pages }, s) => {
+    table.set(pages, s * width)
+  })
+  return table
+}
+
+/** Packs the segments of several prompts into one batch on `device`. */
+export function packBatch(segments: readonly Segment[], device: string): Batch {
   const S = segments.length
   const widest = Math.max(1, ...segments.map(({ pages }) => pages.length))
   const offsets = new Int32Array(S + 1)
-  const pages = new Int32Array(S * widest).fill(-1)
   segments.forEach((segment, s) => {
     offsets[s + 1] = offsets[s]! + segment.ids.length
-    pages.set(segment.pages, s * widest)
   })
   const ids = new Int32Array(offsets[S]!)
   segments.forEach((segment, s) => {
@@ -73,8 +80,8 @@ export function packBatch(segments: readonly Segment[], decode: boolean, device:
     offsets: integers(offsets),
     past: integers(Int32Array.from(segments, ({ past }) => past)),
     slots: integers(Int32Array.from(segments, ({ slot }) => slot)),
-    pages: integers(pages, [S, widest]),
-    decode,
+    pages: integers(pageTable(segments, widest), [S, widest]),
+    decode: false,
   }
 }
 
