@@ -5,7 +5,7 @@
 namespace nemotron_h {
 
 void Device::submit(const char* op, std::function<void()> work) {
-  if (graph_) graph_->jobs_->push_back({op, std::move(work)});
+  if (graph_) graph_->recorded_->push_back({op, std::move(work)});
   else enqueue(op, std::move(work));
 }
 
@@ -15,13 +15,23 @@ void Device::keep(const Tensor& tensor) {
 
 std::unique_ptr<Graph> Device::end_capture() {
   std::unique_ptr<Graph> graph = std::move(graph_);
-  *graph->jobs_ = compile(std::move(*graph->jobs_));
+  graph->compiled_ = compile(graph->recorded_);
   return graph;
 }
 
 void Device::replay(const Graph& graph) {
-  for (size_t i = 0; i < graph.jobs_->size(); ++i)
-    enqueue((*graph.jobs_)[i].op, [jobs = graph.jobs_, i] { (*jobs)[i].work(); });
+  const auto& jobs = tracing_ ? graph.recorded_ : graph.compiled_;
+  for (size_t i = 0; i < jobs->size(); ++i) enqueue((*jobs)[i].op, [jobs, i] { (*jobs)[i].work(); });
+}
+
+void Device::begin_trace() {
+  start_tracing();
+  tracing_ = true;
+}
+
+Trace Device::end_trace() {
+  tracing_ = false;
+  return stop_tracing();
 }
 
 }  // namespace nemotron_h

@@ -14,6 +14,7 @@
 #include "pool.h"
 #include "queue.h"
 #include "tensor.h"
+#include "trace.h"
 
 namespace nemotron_h {
 
@@ -31,7 +32,8 @@ class Graph {
   friend class Device;
   std::shared_ptr<Arena> arena_;             // of tensors made while it was recorded
   std::vector<std::shared_ptr<void>> kept_;  // memory of tensors made before
-  std::shared_ptr<std::vector<Job>> jobs_ = std::make_shared<std::vector<Job>>();
+  std::shared_ptr<std::vector<Job>> recorded_ = std::make_shared<std::vector<Job>>();
+  std::shared_ptr<std::vector<Job>> compiled_;  // what replays run; may be what was recorded
 };
 
 class Device {
@@ -72,15 +74,25 @@ class Device {
   // Queues the recorded work once more.
   void replay(const Graph& graph);
 
+  // From here to end_trace(), it is noted when each op runs. Replays run op by op.
+  void begin_trace();
+  // Waits for what is queued, which is short after a read.
+  Trace end_trace();
+  bool tracing() const { return tracing_; }
+
  protected:
   virtual void enqueue(const char* op, std::function<void()> work) = 0;
   // What replays run for what was recorded.
-  virtual std::vector<Job> compile(std::vector<Job> recorded) { return recorded; }
+  virtual std::shared_ptr<std::vector<Job>> compile(std::shared_ptr<std::vector<Job>> recorded) { return recorded; }
+  // Of what is queued from here on.
+  virtual void start_tracing() = 0;
+  virtual Trace stop_tracing() = 0;
   Pool& pool() { return *pool_; }
 
  private:
   std::shared_ptr<Pool> pool_;
   std::unique_ptr<Graph> graph_;  // being recorded
+  bool tracing_ = false;
 };
 
 }  // namespace nemotron_h

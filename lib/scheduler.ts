@@ -10,6 +10,7 @@ import { ops } from './ops.js'
 import { disposeSampled, readTokens, type SampledToken, type Sampling, SamplingBatch, usesHistory } from './sampling.js'
 import { scope } from './scope.js'
 import { empty, type Tensor } from './tensor.js'
+import { traced } from './trace.js'
 
 /** Tokens that a sequence may be ahead of whoever reads them; then it pauses. */
 const maxUnread = 64
@@ -227,7 +228,7 @@ export class Scheduler {
     const sequences = pieces.map(([sequence]) => sequence)
     const sampling = sequences.filter((sequence) => !sequence.inPrompt)
     const segments = pieces.map(([, segment]) => segment)
-    return this.#queue(sequences, sampling, (rows, history) => this.#runPrompts(segments, rows, history))
+    return this.#queue('prompts', sequences, sampling, (rows, history) => this.#runPrompts(segments, rows, history))
   }
 
   /** Queues one token more for each sequence whose prompt is done and whose reader keeps up. */
@@ -236,13 +237,14 @@ export class Scheduler {
     if (this.options.prefillFirst && active.some(({ inPrompt }) => inPrompt)) return undefined
     const sequences = active.filter(({ inPrompt, paused, askedAll }) => !inPrompt && !paused && !askedAll)
     if (sequences.length === 0) return undefined
-    const step = this.#queue(sequences, sequences, (rows, history) => this.#decoder.step(rows, history))
+    const step = this.#queue('step', sequences, sequences, (rows, history) => this.#decoder.step(rows, history))
     for (const sequence of sequences) sequence.past++
     return step
   }
 
   /** `run` queues a batch of `sequences`, and gives the tokens of `sampling`. */
   #queue(
+    name: string,
     sequences: readonly Sequence[],
     sampling: readonly Sequence[],
     run: (rows: DecodeRow[], history: Tensor<'i32'> | undefined) => Promise<SampledToken[]>,
@@ -256,7 +258,7 @@ export class Scheduler {
     }))
     for (const sequence of sampling) sequence.asked++
     const counts = sequences.some(({ request }) => usesHistory(request.sampling))
-    const tokens = (async () => run(rows, counts ? this.#countedTokens() : undefined))()
+    const tokens = (async () => traced(name, () => run(rows, counts ? this.#countedTokens() : undefined)))()
     tokens.catch(() => {}) // until it is delivered
     return { sequences, sampling, tokens }
   }
@@ -265,8 +267,10 @@ export class Scheduler {
   async #deliver({ sequences, sampling, tokens }: Step): Promise<void> {
     try {
       const drawn = await tokens
-      sampling.forEach((sequence, i) => {
-        if (!sequence.ended) sequence.add(drawn[i]!)
+      traced('tokens', () => {
+        sampling.forEach((sequence, i) => {
+          if (!sequence.ended) sequence.add(drawn[i]!)
+        })
       })
     } catch (error) {
       for (const sequence of sequences) sequence.fail(error)

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 const root = process.argv[2] ?? fileURLToPath(new URL('..', import.meta.url))
 
 // What a backend is made of.
-const device = ['csrc/dtype.h', 'csrc/tensor.h', 'csrc/device.h', 'csrc/pool.h', 'csrc/queue.h']
+const device = ['csrc/dtype.h', 'csrc/tensor.h', 'csrc/device.h', 'csrc/pool.h', 'csrc/queue.h', 'csrc/trace.h']
 
 // A file or folder, and what it may include or import beside itself. The longest name that fits a file counts.
 const mayKnow = {
@@ -18,7 +18,8 @@ const mayKnow = {
   'csrc/pool.cc': ['csrc/pool.h'],
   'csrc/queue.h': [],
   'csrc/queue.cc': ['csrc/queue.h'],
-  'csrc/device.h': ['csrc/tensor.h', 'csrc/pool.h', 'csrc/queue.h'],
+  'csrc/trace.h': [],
+  'csrc/device.h': ['csrc/tensor.h', 'csrc/pool.h', 'csrc/queue.h', 'csrc/trace.h'],
   'csrc/device.cc': ['csrc/device.h'],
   'csrc/signature.h': ['csrc/tensor.h'],
   'csrc/checks.h': ['csrc/tensor.h'],
@@ -35,6 +36,7 @@ const mayKnow = {
   'lib/options.ts': [],
   'lib/tensor.ts': ['binding.d.ts', 'lib/binding.ts', 'node:util'],
   'lib/device.ts': ['binding.d.ts', 'lib/binding.ts', 'node:util'],
+  'lib/trace.ts': ['lib/binding.ts', 'lib/tensor.ts', 'lib/device.ts'],
   'lib/scope.ts': ['lib/binding.ts', 'lib/tensor.ts'],
   'lib/ops.ts': ['binding.d.ts', 'lib/binding.ts'],
   'lib/model/': ['lib/tensor.ts', 'lib/scope.ts', 'lib/ops.ts'], // no file, and no other Node.js module
@@ -60,7 +62,15 @@ const mayKnow = {
   ],
   'lib/sampling.ts': ['lib/tensor.ts', 'lib/ops.ts'],
   'lib/decode.ts': ['lib/tensor.ts', 'lib/scope.ts', 'lib/ops.ts', 'lib/device.ts', 'lib/model/', 'lib/sampling.ts'],
-  'lib/scheduler.ts': ['lib/tensor.ts', 'lib/scope.ts', 'lib/ops.ts', 'lib/model/', 'lib/sampling.ts', 'lib/decode.ts'],
+  'lib/scheduler.ts': [
+    'lib/tensor.ts',
+    'lib/scope.ts',
+    'lib/ops.ts',
+    'lib/model/',
+    'lib/sampling.ts',
+    'lib/decode.ts',
+    'lib/trace.ts',
+  ],
   'lib/generate.ts': ['lib/options.ts', 'lib/checkpoint/folder.ts', 'lib/text/', 'lib/sampling.ts', 'lib/scheduler.ts'],
   'lib/load.ts': ['lib/'],
   'lib/index.ts': ['lib/'],

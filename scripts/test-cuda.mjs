@@ -13,6 +13,7 @@ const kernels = ['ops.test.ts', 'ops/', 'golden.test.ts']
 const rest = [
   'cublaslt',
   'decode',
+  'trace',
   'device',
   'bench',
   'load',

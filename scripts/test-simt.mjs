@@ -69,6 +69,7 @@ test('watched', 'simt', [
   'cublaslt.test.ts',
   'bench.test.ts',
   'decode.test.ts',
+  'trace.test.ts',
   'simt/',
 ])
 // Node itself is not built with the sanitizer, whose run-time library has to come first.

@@ -156,6 +156,13 @@ export interface MemoryInfo {
   free: number
 }
 
+/** When an op ran: microseconds on the clock of process.hrtime(). */
+export interface TraceSpan {
+  name: string
+  start: number
+  duration: number
+}
+
 /** One op of csrc/ops.def, as data. */
 export interface OpInfo {
   name: keyof Ops
@@ -187,6 +194,10 @@ export interface Binding extends Ops {
   devices(): string[]
   memory(device?: string): MemoryInfo
   releaseCached(device?: string): void
+  /** From here to stopTrace(), notes when each op runs on the device. Replays run op by op. */
+  startTrace(device: string): void
+  /** What ran since. Waits for what is queued: read something before. */
+  stopTrace(device: string): { ran: TraceSpan[]; launched: TraceSpan[] }
   readonly Graph: typeof Graph
   /** Records the ops that \`fn\` calls instead of running them. It may do nothing else on that device. */
   capture(device: string, fn: () => void): Graph

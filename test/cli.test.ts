@@ -128,6 +128,13 @@ describe('generate', () => {
 
   const endless = ['generate', demo, '--prompt', 'In the', '--ignore-eos', '--max-tokens', '4000']
 
+  test('--trace writes a time line', async () => {
+    const file = join(scratch, 'trace.json')
+    expect(await printed([...generate, '--prompt', first.prompt, '--trace', file])).toBe(`${first.text}\n`)
+    const names = readJson(file).traceEvents.map(({ name }: { name: string }) => name)
+    expect(names).toEqual(expect.arrayContaining(['thread_name', 'step', 'mamba2Step', 'sample']))
+  })
+
   test('Ctrl-C ends it: the line, no error, exit code 130', async () => {
     const child = start(...endless)
     let stdout = ''

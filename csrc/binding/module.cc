@@ -140,6 +140,33 @@ Napi::Value memory(const Napi::CallbackInfo& info) {
 
 void release_cached(const Napi::CallbackInfo& info) { Environment::of(info.Env()).device(info[0]).release_cached(); }
 
+void start_trace(const Napi::CallbackInfo& info) {
+  Device& device = Environment::of(info.Env()).device(info[0]);
+  if (device.tracing()) throw Napi::Error::New(info.Env(), "trace: " + device.name + " is traced already");
+  device.begin_trace();
+}
+
+// Times in microseconds.
+Napi::Array spans(Napi::Env env, const std::vector<Span>& list) {
+  auto array = Napi::Array::New(env, list.size());
+  for (uint32_t i = 0; i < list.size(); ++i) {
+    auto span = Napi::Object::New(env);
+    span.Set("name", list[i].op);
+    span.Set("start", static_cast<double>(list[i].begin) / 1e3);
+    span.Set("duration", static_cast<double>(list[i].end - list[i].begin) / 1e3);
+    array.Set(i, span);
+  }
+  return array;
+}
+
+Napi::Value stop_trace(const Napi::CallbackInfo& info) {
+  const Trace trace = Environment::of(info.Env()).device(info[0]).end_trace();
+  auto o = Napi::Object::New(info.Env());
+  o.Set("ran", spans(info.Env(), trace.ran));
+  o.Set("launched", spans(info.Env(), trace.launched));
+  return o;
+}
+
 void set_threads(const Napi::CallbackInfo& info) { cpu::set_threads(info[0].As<Napi::Number>().Int32Value()); }
 
 Napi::Value use_simd(const Napi::CallbackInfo& info) {
@@ -215,6 +242,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("devices", Napi::Function::New<devices>(env, "devices"));
   exports.Set("memory", Napi::Function::New<memory>(env, "memory"));
   exports.Set("releaseCached", Napi::Function::New<release_cached>(env, "releaseCached"));
+  exports.Set("startTrace", Napi::Function::New<start_trace>(env, "startTrace"));
+  exports.Set("stopTrace", Napi::Function::New<stop_trace>(env, "stopTrace"));
   exports.Set("setThreads", Napi::Function::New<set_threads>(env, "setThreads"));
   exports.Set("useSimd", Napi::Function::New<use_simd>(env, "useSimd"));
   exports.Set("useKernels", Napi::Function::New<use_kernels>(env, "useKernels"));

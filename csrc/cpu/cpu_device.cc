@@ -57,8 +57,22 @@ void CpuDevice::release_cached() {
 #endif
 }
 
+void CpuDevice::enqueue(const char* op, std::function<void()> work) {
+  if (!tracing()) return queue_->submit(op, std::move(work));
+  queue_->submit(op, [this, op, work = std::move(work)] {
+    const int64_t begin = now_ns();
+    work();
+    spans_.push_back({op, begin, now_ns()});
+  });
+}
+
+Trace CpuDevice::stop_tracing() {
+  queue_->drain();
+  return {.ran = std::exchange(spans_, {}), .launched = {}};
+}
+
 void CpuDevice::upload(std::shared_ptr<const void> source, DType as, Tensor to) {
-  queue_->submit("upload", [source = std::move(source), as, to = to.borrowed()] {
+  enqueue("upload", [source = std::move(source), as, to = to.borrowed()] {
     for_rows(to, as, [&](size_t host_offset, std::byte* row, int64_t n) {
       convert(as, static_cast<const std::byte*>(source.get()) + host_offset, to.dtype, row, n);
     });

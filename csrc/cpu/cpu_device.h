@@ -19,8 +19,11 @@ class CpuDevice final : public Device {
 
  private:
   explicit CpuDevice(std::unique_ptr<Queue> queue);
-  void enqueue(const char* op, std::function<void()> work) override { queue_->submit(op, std::move(work)); }
+  void enqueue(const char* op, std::function<void()> work) override;
+  void start_tracing() override {}
+  Trace stop_tracing() override;
 
+  std::vector<Span> spans_;  // the queue's thread's
   std::unique_ptr<Queue> queue_;
 };
 

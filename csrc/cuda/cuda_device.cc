@@ -64,6 +64,7 @@ CudaDevice::~CudaDevice() {
   cudaSetDevice(index_);
   submission_.stop();
   completion_.stop();
+  trace_ = nullptr;
   cudaStreamSynchronize(context_.stream);
   device_memory().detach();
   pool().release_cached();
@@ -77,7 +78,9 @@ void CudaDevice::enqueue(const char* op, std::function<void()> work) {
   submission_.submit(op, [this, op, work = std::move(work)] {
     context_.op = op;
     try {
+      if (trace_) trace_->begin(op);
       work();
+      if (trace_) trace_->end();
     } catch (...) {
       // Work that follows may use what this did not make: it finds the record taken.
       cudaMemsetAsync(&context_.fault->claimed, 1, sizeof context_.fault->claimed, context_.stream);
@@ -169,10 +172,23 @@ void CudaDevice::fetch_fault(const std::shared_ptr<Reading>& reading) {
   });
 }
 
-std::vector<Job> CudaDevice::compile(std::vector<Job> recorded) {
+std::shared_ptr<std::vector<Job>> CudaDevice::compile(std::shared_ptr<std::vector<Job>> recorded) {
   auto graph = std::make_shared<GraphExec>();
-  submission_.submit("capture", [graph, recorded = std::move(recorded)] { graph->capture(recorded); });
-  return {{"capture", [graph] { graph->launch(); }}};
+  submission_.submit("capture", [graph, recorded] { graph->capture(*recorded); });
+  return std::make_shared<std::vector<Job>>(std::vector<Job>{{"capture", [graph] { graph->launch(); }}});
+}
+
+void CudaDevice::start_tracing() {
+  submission_.submit("trace", [this] { trace_ = std::make_unique<StreamTrace>(); });
+}
+
+Trace CudaDevice::stop_tracing() {
+  Trace trace;
+  submission_.submit("trace", [&] {
+    if (const auto ended = std::exchange(trace_, nullptr)) trace = ended->finish();
+  });
+  submission_.drain();
+  return trace;
 }
 
 }  // namespace nemotron_h::cuda

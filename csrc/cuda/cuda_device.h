@@ -5,6 +5,7 @@
 #include "cuda/context.h"
 #include "cuda/memory.h"
 #include "cuda/staging.h"
+#include "cuda/stream_trace.h"
 #include "device.h"
 
 namespace nemotron_h::cuda {
@@ -24,7 +25,9 @@ class CudaDevice final : public Device {
   struct Reading;
 
   void enqueue(const char* op, std::function<void()> work) override;
-  std::vector<Job> compile(std::vector<Job> recorded) override;
+  std::shared_ptr<std::vector<Job>> compile(std::shared_ptr<std::vector<Job>> recorded) override;
+  void start_tracing() override;
+  Trace stop_tracing() override;
   void fetch(const Tensor& from, DType as, std::byte* host, const std::shared_ptr<Reading>& reading);
   void fetch_fault(const std::shared_ptr<Reading>& reading);
   DeviceMemory& device_memory() { return static_cast<DeviceMemory&>(pool().source()); }
@@ -32,6 +35,7 @@ class CudaDevice final : public Device {
   const int index_;
   Context context_{};
   cudaEvent_t freed_ = nullptr;
+  std::unique_ptr<StreamTrace> trace_;  // the submission thread's
   Ring small_uploads_, large_uploads_, small_reads_, large_reads_, faults_;  // the submission thread's
   Queue submission_, completion_;
 };

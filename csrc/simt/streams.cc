@@ -1,4 +1,5 @@
 // Streams, events and graphs. An operation runs on the thread that waits for it: there is no other.
+#include <chrono>
 #include <deque>
 #include <memory>
 #include <mutex>
@@ -78,6 +79,7 @@ struct CUstream_st {
 struct CUevent_st {
   std::shared_ptr<simt::Line> line;  // null: never recorded
   uint64_t count = 0;
+  std::shared_ptr<std::chrono::steady_clock::time_point> time = nullptr;  // that it was reached; null: nobody will ask
 };
 struct CUgraph_st {
   std::vector<simt::Operation> operations;
@@ -147,8 +149,9 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return cudaSuccess;
 }
 
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
   *event = new CUevent_st;
+  if (!(flags & cudaEventDisableTiming)) (*event)->time = std::make_shared<std::chrono::steady_clock::time_point>();
   return cudaSuccess;
 }
 
@@ -159,6 +162,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   if (stream->capture) return error(cudaErrorStreamCaptureUnsupported);
+  if (event->time) enqueue(stream, [time = event->time] { *time = std::chrono::steady_clock::now(); });
   const std::lock_guard lock(state);
   event->line = stream->line;
   event->count = stream->line->given;
@@ -172,6 +176,13 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     recorded = *event;
   }
   return recorded.line ? wait(recorded.line, recorded.count) : cudaSuccess;
+}
+
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+  if (!begin->time || !end->time) return error(cudaErrorInvalidResourceHandle);
+  const std::lock_guard lock(state);
+  *milliseconds = std::chrono::duration<float, std::milli>(*end->time - *begin->time).count();
+  return cudaSuccess;
 }
 
 // Stricter than CUDA: a thread that has relaxed its mode must have gone back.

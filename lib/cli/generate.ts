@@ -1,5 +1,6 @@
 /** `nemotron-h generate`: text from a prompt, token ids or a conversation, as it comes or as one JSON object. */
 import { once } from 'node:events'
+import { writeFile } from 'node:fs/promises'
 import { Command, Option } from 'commander'
 import type { GenerateOptions, Piece, Prompt, TokenLogprobs } from '../generate.js'
 import type { Model } from '../load.js'
@@ -61,17 +62,21 @@ export function generateCommand(signal: AbortSignal): Command {
   for (const option of [...promptFlags, ...Object.values(generateFlags)]) command.addOption(option)
   return addLoadOptions(command)
     .option('--json', 'print one JSON object: ids, text, finishReason, usage, timings in ms')
+    .option('--trace <file>', "write when each op ran, in Chrome's trace format, for ui.perfetto.dev")
     .addHelpText('after', examples)
     .action(async (folder: string, options: Record<string, unknown>) => {
       if (options.logprobs !== undefined && !options.json) throw new Error('--logprobs needs --json')
       const prompt = await promptOf(options, signal)
       using model = await loadModel(folder, options, signal)
-      const pieces = model.generate(prompt, { ...pick<GenerateOptions>(options, generateFlags), signal })
-      if (options.json) {
+      const generate = async () => {
+        const pieces = model.generate(prompt, { ...pick<GenerateOptions>(options, generateFlags), signal })
+        if (!options.json) return await stream(pieces, model, signal)
         await print(`${JSON.stringify(await whole(pieces, options.logprobs !== undefined))}\n`, signal)
-      } else {
-        await stream(pieces, model, signal)
       }
+      if (options.trace === undefined) return await generate()
+      const { chromeTrace, trace } = await import('../trace.js')
+      const { spans } = await trace(model.device.name, generate)
+      await writeFile(options.trace as string, chromeTrace(spans))
     })
 }
 
