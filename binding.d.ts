@@ -363,6 +363,13 @@ export interface Ops {
   gatedRmsNormQuantize<A extends Act, To extends Fp8>(x: Tensor<A>, z: Tensor<NoInfer<A>>, weight: Tensor<'f32'>, groups: number, eps: number, scales: number, to: To, y?: Tensor<NoInfer<To>>, scale?: Tensor<'f32'>): [Tensor<To>, Tensor<'f32'>]
 
   /**
+   * quantize(silu_mul(gate, up)), bit for bit; scales as of rms_norm_quantize.
+   *
+   * view gate[T,D] view up[T,D] -> y[T,D] scale[scales]
+   */
+  siluMulQuantize<A extends Act, To extends Fp8>(gate: Tensor<A>, up: Tensor<NoInfer<A>>, scales: number, to: To, y?: Tensor<NoInfer<To>>, scale?: Tensor<'f32'>): [Tensor<To>, Tensor<'f32'>]
+
+  /**
    * rms_norm_quantize with one scale, and y once more with its rows as columns.
    *
    * view x[T,D] weight[D] -> y[T,D] transposed[D,T] scale[1]

@@ -286,6 +286,18 @@ export function entries(config, { device, act, T, S, context }) {
     )
   }
   add(
+    'silu_mul_quantize',
+    { T, D: F, scales: T, to: 'e4m3' },
+    {
+      bytes: T * F * (2 * a + 1),
+      make: () => {
+        const [gate, up] = [normal([T, F]), normal([T, F])]
+        const [y, scale] = [space([T, F], 'e4m3'), space([T], 'f32')]
+        return () => ops.siluMulQuantize(gate, up, T, 'e4m3', y, scale)
+      },
+    },
+  )
+  add(
     'rms_norm_quantize_transpose',
     { T, D, to: 'e4m3' },
     {

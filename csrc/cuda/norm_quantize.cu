@@ -1,4 +1,4 @@
-// Norms whose results go to fp8, with the bits of the norm, its largest magnitudes and quantize one after the other.
+// Norms, and a gated activation, whose results go to fp8, with the bits of the op, its largest magnitudes and quantize one after the other.
 //
 // A scale for each row: a block takes a row and passes over memory once. One scale for all: the first kernel finds the
 // largest magnitude and what each row is multiplied with, the second computes the norm again as it quantises; only a
@@ -36,6 +36,36 @@ __global__ void __launch_bounds__(kMost)
 #pragma unroll
     for (int j = 0; j < kPack; ++j) part.held[i][j] *= scale;
     store_pack<kPack>(y[t], part.column(i), end, part.held[i]);
+  }
+}
+
+// A row of silu_mul, kGatedHeld packs a thread.
+constexpr int kGatedHeld = 4;
+template <class E, class To>
+__global__ void __launch_bounds__(kMost)
+    silu_mul_row_kernel(Rows<const E> gate, Rows<const E> up, Rows<To> y, float* inverse, int64_t D) {
+  const int64_t t = blockIdx.x;
+  const auto column = [](int i) { return (int64_t{blockDim.x} * i + threadIdx.x) * kPack; };
+  Pack<E, kPack> gates[kGatedHeld], ups[kGatedHeld];
+#pragma unroll
+  for (int i = 0; i < kGatedHeld; ++i) {
+    gates[i] = load_within<kPack>(gate[t], column(i), D);
+    ups[i] = load_within<kPack>(up[t], column(i), D);
+  }
+  float held[kGatedHeld][kPack], most = 0;
+#pragma unroll
+  for (int i = 0; i < kGatedHeld; ++i) {
+#pragma unroll
+    for (int j = 0; j < kPack; ++j) held[i][j] = silu(widen(gates[i].v[j])) * widen(ups[i].v[j]);
+    most = fmaxf(most, norm::round_to<E>(held[i]));
+  }
+  const float scale = scale_from_amax<To>(block_reduce<kMost, struct Most>(most, Max{}));
+  if (threadIdx.x == 0) inverse[t] = 1 / scale;
+#pragma unroll
+  for (int i = 0; i < kGatedHeld; ++i) {
+#pragma unroll
+    for (int j = 0; j < kPack; ++j) held[i][j] *= scale;
+    store_pack<kPack>(y[t], column(i), D, held[i]);
   }
 }
 
@@ -202,6 +232,23 @@ void gated_rms_norm_quantize(const Tensor& x, const Tensor& z, const Tensor& wei
   }
   gated_rms_norm(x, z, weight, groups, eps, normed.tensor);
   quantize_separately(normed.tensor, scales, to, y, scale);
+}
+
+void silu_mul_quantize(const Tensor& gate, const Tensor& up, int64_t scales, DType to, const Tensor& y,
+                       const Tensor& scale) {
+  const int64_t T = gate.size(0), D = gate.size(1);
+  check_scales(scales, "T", T);
+  if (scales == T && T > 0 && D > 0 && D <= int64_t{kMost} * kGatedHeld * kPack && packs(D, gate, up, y))
+    return with_act(gate.dtype, [&]<class E>() {
+      with_fp8(to, [&]<class To>() {
+        const Shape shape{.grid = static_cast<unsigned>(T), .block = threads_for(ceil_div(D, kPack), kGatedHeld, kMost)};
+        launch(silu_mul_row_kernel<E, To>, shape, rows<const E>(gate), rows<const E>(up), rows<To>(y),
+               scale.as<float>(), D);
+      });
+    });
+  const Temporary product(gate.dtype, T, D);
+  silu_mul(gate, up, product.tensor);
+  quantize_separately(product.tensor, scales, to, y, scale);
 }
 
 void rms_norm_quantize_transpose(const Tensor& x, const Tensor& weight, float eps, DType to, const Tensor& y,

@@ -3,7 +3,7 @@ import { ops } from '../ops.js'
 import type { Act, Tensor } from '../tensor.js'
 import type { Config, Formats } from './config.js'
 import type { Batch, LayerState, Mixer, Weights } from './layer.js'
-import type { ActivationScaling, Input, Linear } from './linear.js'
+import { type ActivationScaling, type Input, type Linear, quantized, scalesOf } from './linear.js'
 import { commonScaling } from './norm.js'
 
 export class Mlp implements Mixer {
@@ -26,9 +26,14 @@ export class Mlp implements Mixer {
   }
 
   addTo(residual: Tensor<Act>, x: Input, { decode }: Batch): void {
-    const hidden = this.gate
-      ? ops.siluMul(this.gate.forward(x, decode, this.act), this.up.forward(x, decode, this.act))
-      : this.up.forwardRelu2(x, decode, this.act, this.down)
+    const hidden = this.gate ? this.gated(this.gate, x, decode) : this.up.forwardRelu2(x, decode, this.act, this.down)
     this.down.add(residual, hidden, decode)
+  }
+
+  private gated(by: Linear, x: Input, decode: boolean): Input {
+    const [gate, up] = [by.forward(x, decode, this.act), this.up.forward(x, decode, this.act)]
+    const { scaling } = this.down
+    if (scaling === 'none') return ops.siluMul(gate, up)
+    return quantized(ops.siluMulQuantize(gate, up, scalesOf(scaling, gate.shape[0]!), 'e4m3'))
   }
 }

@@ -97,6 +97,23 @@ test.each([
   }
 })
 
+test.each([
+  ['bf16', 8, 14336],
+  ['bf16', 4, 32768],
+  ['bf16', 2, 32776],
+  ['f32', 9, 24],
+  ['f32', 8, 37],
+] as const)('silu_mul, %s [%i,%i]', async (act, T, D) => {
+  const random = new Random(12)
+  const gate = tensor(floats(random, T, D), act, [T, D])
+  for (const scales of [1, T]) {
+    const up = tensor(edged(random, T, D, scales === 1), act, [T, D])
+    const product = binding.siluMul(gate, up)
+    for (const to of ['e4m3', 'e5m2'] as const)
+      await expectQuantized(binding.siluMulQuantize(gate, up, scales, to), product, scales, to)
+  }
+})
+
 test('views have the bits of what they show', async () => {
   const random = new Random(11)
   const [T, D] = [5, 256]

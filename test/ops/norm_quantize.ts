@@ -1,7 +1,7 @@
-// Norms whose results go to fp8. How far a norm may be off is said in norms.ts; here it is rounded besides, as it is
+// Norms, and a gated activation, whose results go to fp8. How far a norm may be off is said in norms.ts; here it is rounded besides, as it is
 // stored, and its largest magnitude is off as far as any of its elements. test/ops/norm_quantize.test.ts has the bits.
 import fc from 'fast-check'
-import { eighths, gate, normalized } from './norms.ts'
+import { eighths, gate, normalized, siluTimes } from './norms.ts'
 import { asColumns, format, kLargestFloat, largest, magnitude } from './quantize.ts'
 import { type Expected, type Inputs, type Nd, nd, type Random, type Sizes, type Spec, tensorOf, u } from './spec.ts'
 
@@ -204,6 +204,34 @@ const gatedRmsNormQuantize: Spec = {
   special: special((inputs) => ({ ...inputs, z: nd([4, 24], () => 20), groups: 3 })),
 }
 
+const siluMulQuantize: Spec = {
+  reference: (inputs) => {
+    const product = siluTimes(tensorOf(inputs, 'gate'), tensorOf(inputs, 'up'))
+    return quantized(product, inputs.scales as number, inputs.to as string)
+  },
+  make: ({ T, D, each }: Sizes, random) => ({
+    gate: random.normal([T!, D!], 3),
+    up: random.normal([T!, D!]),
+    ...chosen({ T: T!, each: each! }, random),
+  }),
+  sizes: both({
+    ...edges,
+    'rows of a model': { T: 2, D: 14336 },
+    'all that a block holds': { T: 1, D: 32768 },
+    'more than a block holds': { T: 1, D: 32776 },
+  }),
+  arbitrary: rowSizes,
+  special: Object.fromEntries(
+    Object.entries(values).flatMap(([name, { x }]): [string, () => Inputs][] => {
+      const inputs = { gate: nd([4, 24], () => 20), up: x as Nd } // silu(20) is 20 but for 2^-28
+      return [
+        [`${name}, one scale`, () => ({ ...inputs, scales: 1, to: 'e4m3' })],
+        [`${name}, a scale for each row`, () => ({ ...inputs, scales: 4, to: 'e5m2' })],
+      ]
+    }),
+  ),
+}
+
 const rmsNormQuantizeTranspose: Spec = {
   reference: (inputs) => {
     const { y, scale } = quantized(normOf(tensorOf(inputs, 'x'), inputs), 1, inputs.to as string)
@@ -241,5 +269,6 @@ export const normQuantizeSpecs = {
   rmsNormQuantize,
   addRmsNormQuantize,
   gatedRmsNormQuantize,
+  siluMulQuantize,
   rmsNormQuantizeTranspose,
 }

@@ -187,15 +187,17 @@ const relu2: Spec = {
   },
 }
 
+/** silu(gate) * up, and how far it may be off. */
+export function siluTimes(gate: Nd, up: Nd): Expected {
+  const value = nd(gate.shape, (i) => held(silu(gate.data[i]!) * up.data[i]!))
+  const error = value.data.map(
+    (v, i) => (siluRoundings(gate.data[i]!) + 1) * u * Math.abs(v) + kSiluTail * Math.abs(up.data[i]!),
+  )
+  return { value, error }
+}
+
 const siluMul: Spec = {
-  reference: (inputs) => {
-    const [gate, up] = [tensorOf(inputs, 'gate'), tensorOf(inputs, 'up')]
-    const value = nd(gate.shape, (i) => held(silu(gate.data[i]!) * up.data[i]!))
-    const error = value.data.map(
-      (v, i) => (siluRoundings(gate.data[i]!) + 1) * u * Math.abs(v) + kSiluTail * Math.abs(up.data[i]!),
-    )
-    return { y: { value, error } }
-  },
+  reference: (inputs) => ({ y: siluTimes(tensorOf(inputs, 'gate'), tensorOf(inputs, 'up')) }),
   make: ({ T, D }: Sizes, random) => ({ gate: random.normal([T!, D!], 3), up: random.normal([T!, D!]) }),
   sizes: { ...rows, 'no columns': { T: 2, D: 0 }, ...many },
   arbitrary: rowSizes,

@@ -7,7 +7,33 @@ const race = /nothing that orders the two/
 const misaligned = /a multiple of 16/
 const outside = /is .*, expected|not allocated|nobody has written|nothing that orders the two/
 
+const gated = { file, op: 'siluMulQuantize' } as const
+
 export const mutants: Mutant[] = [
+  {
+    ...gated,
+    title: 'silu_mul: the largest that a thread holds',
+    find: 'norm::round_to<E>(held[i]));\n  }\n  const float scale = scale_from_amax<To>(block_reduce<kMost, struct Most>(most, Max{}))',
+    replace: 'norm::round_to<E>(held[i]));\n  }\n  const float scale = scale_from_amax<To>(most)',
+    cases: ['rows of a model, a scale for each row'],
+    caught: wrong,
+  },
+  {
+    ...gated,
+    title: 'silu_mul: every thread of a row writes its scale',
+    find: 'if (threadIdx.x == 0) inverse[t] = 1 / scale;\n#pragma unroll\n  for (int i = 0; i < kGatedHeld',
+    replace: 'inverse[t] = 1 / scale;\n#pragma unroll\n  for (int i = 0; i < kGatedHeld',
+    cases: ['rows of a model, a scale for each row'],
+    caught: race,
+  },
+  {
+    ...gated,
+    title: 'silu_mul: the gate is multiplied as it is',
+    find: 'silu(widen(gates[i].v[j]))',
+    replace: 'widen(gates[i].v[j])',
+    cases: ['odd, a scale for each row', 'rows of a model, a scale for each row'],
+    caught: wrong,
+  },
   {
     file,
     title: 'every team has the sums of the first',
@@ -29,8 +55,8 @@ export const mutants: Mutant[] = [
   {
     file,
     title: 'the largest that a thread holds',
-    find: 'scale_from_amax<To>(block_reduce<kMost, struct Most>(most, Max{}))',
-    replace: 'scale_from_amax<To>(most)',
+    find: 'norm::round_to<typename Source::Element>(part.held[i]));\n  const float scale = scale_from_amax<To>(block_reduce<kMost, struct Most>(most, Max{}))',
+    replace: 'norm::round_to<typename Source::Element>(part.held[i]));\n  const float scale = scale_from_amax<To>(most)',
     op: 'rmsNormQuantize',
     cases: ['the largest in every place, a scale for each row'],
     caught: wrong,
@@ -38,8 +64,8 @@ export const mutants: Mutant[] = [
   {
     file,
     title: 'every thread of a row writes its scale',
-    find: 'if (threadIdx.x == 0) inverse[t] = 1 / scale;',
-    replace: 'inverse[t] = 1 / scale;',
+    find: 'if (threadIdx.x == 0) inverse[t] = 1 / scale;\n#pragma unroll\n  for (int i = 0; i < norm::kHeld',
+    replace: 'inverse[t] = 1 / scale;\n#pragma unroll\n  for (int i = 0; i < norm::kHeld',
     op: 'rmsNormQuantize',
     cases: ['rows of one access, a scale for each row'],
     caught: race,
