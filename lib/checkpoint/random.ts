@@ -1,8 +1,9 @@
 /**
- * Weights of a model that nobody has trained, drawn on its device as published models begin, in the formats of
- * loadWeights(): speed does not depend on what weights are, so it can be measured without a checkpoint.
+ * Weights of a model that nobody has trained, drawn on its device as training begins with them, in the formats of
+ * loadWeights(): so that speed can be measured without a checkpoint.
  *
- * Each tensor has a stream of its own, of the seed and the tensor's number: it does not depend on formats or devices.
+ * Each tensor has a stream of its own, of the seed and the tensor's number: but for rounding, it is the same in every
+ * format and on every device.
  */
 import type { Config } from '../model/config.js'
 import { ops } from '../ops.js'
