@@ -185,6 +185,14 @@ export interface Ops {
   cast<To extends Real>(x: Tensor<Real>, to: To, y?: Tensor<NoInfer<To>>): Tensor<To>
 
   /**
+   * y = std * standard normal deviates, each a function of the seed and its place in y alone (Philox 4x32-10, Box
+   * and Muller 1958), the same on every device up to rounding; fp8 saturates.
+   *
+   * mut y[T,D]
+   */
+  fillNormal(y: Tensor<Real>, std: number, seed: number): void
+
+  /**
    * ids[s] = last[slots[s]]: the token that each sequence goes on with.
    *
    * last[Slots] slots[S] -> ids[S]

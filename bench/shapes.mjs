@@ -121,6 +121,17 @@ export function entries(config, { device, act, T, S, context }) {
       },
     },
   )
+  add(
+    'fill_normal',
+    { T: F, D },
+    {
+      bytes: F * D * a,
+      make: () => {
+        const y = space([F, D])
+        return () => ops.fillNormal(y, 0.02, 1)
+      },
+    },
+  )
   for (const rows of [T, S]) {
     add(
       'rms_norm',

@@ -2,6 +2,7 @@
 // every device alike. What is wrong throws std::out_of_range; the queue puts the op's name before it.
 #pragma once
 
+#include <cmath>
 #include <stdexcept>
 #include <string>
 
@@ -24,6 +25,10 @@ inline void check_scales(const char* name, const Tensor& scales, const char* sym
 inline void check_scales(int64_t scales, const char* symbol, int64_t rows) {
   expect(scales == 1 || scales == rows, "scales is " + std::to_string(scales),
          std::string("1 or ") + symbol + "=" + std::to_string(rows));
+}
+
+inline void check_deviation(float std) {
+  expect(std >= 0 && std::isfinite(std), "std is " + std::to_string(std), "a finite number, at least 0");
 }
 
 // gated_rms_norm: groups of a row of D.

@@ -1,4 +1,4 @@
-// Random numbers that are a function of a key and a counter, and rounding by them: the same on every device.
+// Random numbers that are a function of a key and a counter, and what is made of them: the same on every device.
 #pragma once
 
 #include <algorithm>
@@ -43,6 +43,29 @@ constexpr f16 round_randomly(float v, uint32_t noise) {
   const uint32_t magnitude = std::bit_cast<uint32_t>(v * 0x1p-112f) & 0x7fffffff, sign = std::bit_cast<uint32_t>(v) >> 31;
   const uint32_t rounded = v != v ? 0x7e00 : std::min((magnitude + noise) >> 13, 0x7bffu);
   return {static_cast<uint16_t>(sign << 15 | rounded)};
+}
+
+
+// ---- normal deviates (Box and Muller 1958): from each of two points in the plane, two
+
+// A point by its distance from the origin, sqrt(-2 log share), and its angle, 2 pi turn.
+struct Point {
+  float share;  // in (0, 1]
+  float turn;   // in [0, 1]
+};
+// w + 0.5 keeps the logarithm finite: a distance is at most sqrt(66 log 2) = 6.76. Rounded as f32, both are the same on
+// every device; the functions of them are the device's own.
+constexpr Point point(uint32_t distance, uint32_t angle) {
+  return {(static_cast<float>(distance) + 0.5f) * 0x1p-32f, static_cast<float>(angle) * 0x1p-32f};
+}
+struct Points {
+  Point v[2];
+};
+// Of four deviates with this index in a tensor.
+constexpr Points normal_points(int64_t seed, int64_t four) {
+  const RandomWords words = philox<10>({static_cast<uint32_t>(four), static_cast<uint32_t>(four >> 32), 0, 0},
+                                       static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
+  return {point(words.v[0], words.v[1]), point(words.v[2], words.v[3])};
 }
 
 }  // namespace nemotron_h

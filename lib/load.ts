@@ -1,6 +1,7 @@
 /** load(folder): a checkpoint as a model that generates text. */
 import { type Checkpoint, openCheckpoint } from './checkpoint/folder.js'
-import { type LoadProgress, loadWeights, type WeightFormat } from './checkpoint/weights.js'
+import { randomWeights } from './checkpoint/random.js'
+import { type LoadProgress, loadWeights, type WeightFormat, type WeightOptions } from './checkpoint/weights.js'
 import { type Device, device } from './device.js'
 import {
   checkIds,
@@ -15,11 +16,13 @@ import type { Weights } from './model/layer.js'
 import type { ActivationScaling } from './model/linear.js'
 import { NemotronH } from './model/nemotron-h.js'
 import { Pools, packBatch, pagesFor, type Segment, segmentLength } from './model/pools.js'
+import { initStd, type PresetName, presets } from './model/presets.js'
 import {
   boolean,
   callback,
   check,
   checkValue,
+  choices,
   describe,
   integer,
   oneOf,
@@ -62,6 +65,10 @@ export interface LoadOptions {
   prefillTokens?: number | undefined
   /** No sequence generates while others have some of their prompt left: the most tokens a second, for jobs without readers. */
   prefillFirst?: boolean | undefined
+  /** 'random', with 'preset:NAME' in place of a folder: weights are drawn on the device, as training begins with them. */
+  init?: 'random' | undefined
+  /** With `init`: the same seed, the same weights; 0 (default) to 2^32 - 1. */
+  seed?: number | undefined
   onProgress?: ((progress: LoadProgress) => void) | undefined
   signal?: AbortSignal | undefined
 }
@@ -85,6 +92,8 @@ const rules: Rules<LoadOptions> = {
   cacheTokens: integer({ min: 1, max: 2 ** 31 - 1 }),
   prefillTokens: integer({ min: 1 }),
   prefillFirst: boolean,
+  init: oneOf('random'),
+  seed: integer({ min: 0, max: 2 ** 32 - 1 }),
   onProgress: callback(),
   signal,
 }
@@ -93,38 +102,77 @@ const rules: Rules<LoadOptions> = {
 const defaultActs: Record<string, Act> = { cpu: 'f32' }
 
 /**
- * Loads a Hugging Face model folder: NemotronHForCausalLM, LlamaForCausalLM or Qwen2ForCausalLM, in safetensors.
+ * Loads a Hugging Face model folder: NemotronHForCausalLM, LlamaForCausalLM or Qwen2ForCausalLM, in safetensors. Or
+ * makes a published model of random weights, to measure its speed: `load('preset:8b', { init: 'random' })`. Such a model
+ * has no tokenizer: it takes and gives token ids.
  * @throws Error naming the file, key or tensor that is missing or not as it has to be, or what the device lacks; the
  * signal's reason
  */
 export async function load(folder: string, options?: LoadOptions): Promise<Model> {
   checkValue('load', 'folder', folder, path)
-  const checked = check('load', options, rules)
-  const { weights: format, onProgress, signal } = checked
-  if (checked.bf16Gemms !== undefined && format !== 'fp8') {
-    throw new TypeError(`load: bf16Gemms is ${checked.bf16Gemms}, expected none unless weights is 'fp8'`)
+  const checked = checkOptions(options)
+  if (folder.startsWith('preset:')) {
+    const preset = presetOf(folder)
+    if (!checked.init) throw new TypeError(`load: init is undefined, expected 'random': ${folder} has no weights`)
+    return loadRandom(presets[preset], folder, checked, initStd[preset])
+  }
+  for (const name of ['init', 'seed'] as const) {
+    if (checked[name] === undefined) continue
+    throw new TypeError(`load: ${name} is ${describe(checked[name])}, expected none for a folder, which has weights`)
   }
   const on = device(checked.device ?? 'cpu')
+  const { signal } = checked
   const checkpoint = await openCheckpoint(folder, { signal })
   const tokenizer = await Tokenizer.find(folder, { signal }) // before the weights: what is broken shows at once
   try {
     const chat = await ChatTemplate.load(folder)
-    const weights = await loadWeights(checkpoint, {
-      device: on.name,
-      format,
-      bf16Gemms: checked.bf16Gemms ?? 4,
-      activations: checked.activationScaling ?? 'row',
-      onProgress,
-      signal,
-    })
-    try {
-      return new Model(on, checkpoint, weights, tokenizer, chat, checked)
-    } catch (error) {
-      weights.dispose()
-      throw error
-    }
+    const weights = await loadWeights(checkpoint, weightOptions(on, checked))
+    return modelOf(on, checkpoint, weights, tokenizer, chat, checked)
   } catch (error) {
     tokenizer?.dispose()
+    throw error
+  }
+}
+
+/**
+ * A model of any sizes with random weights, called `name` in messages; `std` is the standard deviation of its matrices.
+ * @throws as load()
+ */
+export async function loadRandom(config: Config, name: string, options?: LoadOptions, std = 0.02): Promise<Model> {
+  const checked = checkOptions(options)
+  const on = device(checked.device ?? 'cpu')
+  const weights = await randomWeights(config, { ...weightOptions(on, checked), seed: checked.seed ?? 0, std })
+  const source = { folder: name, config, generation: { eosIds: config.eosIds, doSample: false } }
+  return modelOf(on, source, weights, undefined, ChatTemplate.none(name), checked)
+}
+
+function checkOptions(options: LoadOptions | undefined): Partial<LoadOptions> {
+  const checked = check('load', options, rules)
+  if (checked.bf16Gemms !== undefined && checked.weights !== 'fp8') {
+    throw new TypeError(`load: bf16Gemms is ${checked.bf16Gemms}, expected none unless weights is 'fp8'`)
+  }
+  return checked
+}
+
+/** Of 'preset:NAME'. */
+function presetOf(folder: string): PresetName {
+  const name = folder.slice('preset:'.length)
+  if (Object.hasOwn(presets, name)) return name as PresetName
+  const known = Object.keys(presets).map((preset) => `'preset:${preset}'`)
+  throw new RangeError(`load: folder is ${describe(folder)}, expected ${choices(known)}`)
+}
+
+function weightOptions(on: Device, options: Partial<LoadOptions>): WeightOptions {
+  const { weights: format, bf16Gemms = 4, activationScaling = 'row', onProgress, signal } = options
+  return { device: on.name, format, bf16Gemms, activations: activationScaling, onProgress, signal }
+}
+
+/** The model, or no weights. */
+function modelOf(...parts: ConstructorParameters<typeof Model>): Model {
+  try {
+    return new Model(...parts)
+  } catch (error) {
+    parts[2].dispose()
     throw error
   }
 }
@@ -158,13 +206,13 @@ export class Model {
   /** Made by load(). */
   constructor(
     device: Device,
-    checkpoint: Checkpoint,
+    source: Omit<Checkpoint, 'tensors'>,
     weights: Weights,
     tokenizer: Tokenizer | undefined,
     chat: ChatTemplate,
     options: Partial<LoadOptions>,
   ) {
-    const { config, generation: defaults, folder } = checkpoint
+    const { config, generation: defaults, folder } = source
     const context = options.context ?? config.maxPositions
     const sequences = options.sequences ?? 8
     const cacheTokens = options.cacheTokens ?? Math.max(context, Math.min(sequences * context, 65536))

@@ -46,6 +46,7 @@ const mayKnow = {
     'lib/options.ts',
     'lib/tensor.ts',
     'lib/ops.ts',
+    'lib/scope.ts', // random weights are made of intermediate ones
     'lib/model/config.ts', // what a folder describes, and the two things it fills; of layers, nothing
     'lib/model/layer.ts',
     'lib/model/linear.ts',

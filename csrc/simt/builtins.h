@@ -177,6 +177,10 @@ inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) {
   return result;
 }
 inline int __popc(unsigned v) { return __builtin_popcount(v); }
+inline void sincospif(float x, float* sine, float* cosine) {
+  const double angle = M_PI * x;
+  *sine = std::sin(angle), *cosine = std::cos(angle);
+}
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline float __expf(float x) { return std::exp(x); }
 inline float __logf(float x) { return std::log(x); }

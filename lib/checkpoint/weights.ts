@@ -9,13 +9,13 @@ import { type ActivationScaling, Linear } from '../model/linear.js'
 import { ops } from '../ops.js'
 import { type Real, type Tensor, tensor } from '../tensor.js'
 import type { Checkpoint } from './folder.js'
-import type { MatchedTensor, StoredTensor } from './names.js'
+import type { MatchedTensor, Role, StoredTensor } from './names.js'
 import type { StoredDtype } from './safetensors.js'
 
 export type WeightFormat = 'f32' | 'bf16' | 'fp8'
 
 export interface LoadProgress {
-  /** Bytes of the checkpoint read so far, and in all. */
+  /** Bytes of the checkpoint read so far, and in all; of random weights, bytes made. */
   loaded: number
   total: number
 }
@@ -31,7 +31,7 @@ export interface WeightOptions {
   signal?: AbortSignal | undefined
 }
 
-interface Matrix {
+export interface Matrix {
   weight: Tensor<Real>
   scale?: Tensor<'f32'>
 }
@@ -42,8 +42,9 @@ const dtypes = { F32: 'f32', F16: 'f16', BF16: 'bf16', F8_E4M3: 'e4m3' } as cons
 const dtypeOf = ({ dtype }: StoredTensor): Real => dtypes[dtype as keyof typeof dtypes]
 
 export async function loadWeights(checkpoint: Checkpoint, options: WeightOptions): Promise<LoadedWeights> {
-  const { device, format, bf16Gemms, onProgress, signal } = options
-  const kept = format === 'fp8' ? outerGemms([...checkpoint.tensors], bf16Gemms) : new Set<string>()
+  const { device, onProgress, signal } = options
+  const roles = Array.from(checkpoint.tensors, ([name, { role }]) => ({ name, role }))
+  const formatOf = formatOfMatrices(roles, options)
   const entries = [...checkpoint.tensors].sort(([, a], [, b]) => a.file.localeCompare(b.file) || a.start - b.start)
   const total = entries.reduce((sum, [, entry]) => sum + entry.end - entry.start, 0)
   const files = new Files(device)
@@ -57,8 +58,7 @@ export async function loadWeights(checkpoint: Checkpoint, options: WeightOptions
         if (name.endsWith('_scale')) checkScale(entry, name, values[0]!)
         weights.vectors.set(name, values)
       } else {
-        const wanted = entry.role === 'embedding' || kept.has(name) ? (format === 'fp8' ? 'bf16' : format) : format
-        weights.matrices.set(name, await loadMatrix(files, name, entry, wanted))
+        weights.matrices.set(name, await loadMatrix(files, name, entry, formatOf(name)))
       }
       loaded += entry.end - entry.start
       onProgress?.({ loaded, total })
@@ -112,18 +112,26 @@ function checkScale({ file }: StoredTensor, name: string, value: number): void {
 }
 
 /** Waits until a tensor is made, and no longer: a read of none of it. */
-async function settled(t: Tensor): Promise<void> {
+export async function settled(t: Tensor): Promise<void> {
   using nothing = t.rows(0, 0)
   await nothing.read()
 }
 
-/** The matrices of the first and last `count` products. Query, key and value are one product in the published model. */
-function outerGemms(tensors: [string, MatchedTensor][], count: number): Set<string> {
+/**
+ * What each matrix is kept in; undefined: as stored. With fp8 embeddings stay bf16, and so do the first and last
+ * `bf16Gemms` products. Query, key and value are one product in the published model.
+ */
+export function formatOfMatrices(
+  tensors: readonly { name: string; role: Role }[],
+  { format, bf16Gemms }: WeightOptions,
+): (name: string) => WeightFormat | undefined {
+  if (format !== 'fp8') return () => format
   const product = (name: string) => name.replace(/[qkv]_proj/, 'qkv_proj')
-  const matrices = tensors.filter(([, { role }]) => role === 'matrix').map(([name]) => name)
+  const matrices = tensors.filter(({ role }) => role === 'matrix').map(({ name }) => name)
   const products = [...new Set(matrices.map(product))]
-  const outer = new Set([...products.slice(0, count), ...products.slice(Math.max(0, products.length - count))])
-  return new Set(matrices.filter((name) => outer.has(product(name))))
+  const inner = new Set(products.slice(bf16Gemms, Math.max(0, products.length - bf16Gemms)))
+  const quantised = new Set(matrices.filter((name) => inner.has(product(name))))
+  return (name) => (quantised.has(name) ? 'fp8' : 'bf16')
 }
 
 /** The mapped files of a checkpoint. */

@@ -43,6 +43,15 @@ export const presets = Object.fromEntries(Object.entries(rows).map(([name, row])
   Record<PresetName, Config>
 >
 
+/** The standard deviation that training began with, where known (Megatron-LM). The 47B was cut from the 56B, 9B from 12B. */
+export const initStd: Partial<Record<PresetName, number>> = {
+  '8b': 0.014,
+  '47b': 0.0099,
+  '56b': 0.0099,
+  '9b-v2': 0.0125,
+  '12b-v2': 0.0125,
+}
+
 function config({ pattern, hidden, ffn, heads, mamba, positions }: Row): Config {
   return {
     family: 'nemotron_h',

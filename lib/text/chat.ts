@@ -50,6 +50,11 @@ export class ChatTemplate {
     return new ChatTemplate(folder, sources, Object.fromEntries(special))
   }
 
+  /** Of a model without a folder: no templates. */
+  static none(model: string): ChatTemplate {
+    return new ChatTemplate(model, new Map(), {})
+  }
+
   /** The names of the templates that the folder has. */
   get names(): string[] {
     return [...this.#sources.keys()]

@@ -8,11 +8,13 @@ import { mamba2StepSpecs } from './mamba2_step.ts'
 import { normQuantizeSpecs } from './norm_quantize.ts'
 import { normSpecs } from './norms.ts'
 import { quantizeSpecs } from './quantize.ts'
+import { randomSpecs } from './random.ts'
 import { rowSpecs } from './rows.ts'
 import type { Spec } from './spec.ts'
 
 export const cases: { [K in keyof Ops]: Spec } = {
   ...rowSpecs,
+  ...randomSpecs,
   ...normSpecs,
   ...linearSpecs,
   ...quantizeSpecs,

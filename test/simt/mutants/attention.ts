@@ -105,6 +105,7 @@ export const mutants: Mutant[] = [
     },
     {
       title: 'two packs in one place',
+      kernels: 'portable',
       find: '(pack ^ (row & 7))',
       replace: '(pack | (row & 7))',
       cases: ['heads of 64'],

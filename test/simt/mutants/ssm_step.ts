@@ -227,8 +227,8 @@ const random: Omit<Mutant, 'file' | 'op'>[] = [
   { title: 'six rounds of Philox', find: 'philox<7>', replace: 'philox<6>', cases: bits, caught: wrong },
   {
     title: 'half of the seed',
-    find: 'static_cast<uint32_t>(seed >> 32)',
-    replace: '0',
+    find: 'static_cast<uint32_t>(seed),\n                   static_cast<uint32_t>(seed >> 32)',
+    replace: 'static_cast<uint32_t>(seed), 0',
     cases: bits,
     caught: wrong,
   },
