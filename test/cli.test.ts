@@ -193,6 +193,7 @@ describe('info', () => {
     ['56b', 56_324_350_464],
     ['9b-v2', 8_888_227_328],
     ['12b-v2', 12_310_001_152],
+    ['llama-3.1-8b', 8_030_261_248],
   ])('preset:%s has %i parameters', async (name, total) => {
     const { parameters } = await printedJson(['info', `preset:${name}`])
     expect(parameters.total).toBe(total)
@@ -228,7 +229,8 @@ describe('help and errors', () => {
     expect(await printed(['--version'])).toBe(`${readJson(join(root, 'package.json')).version}\n`)
   })
 
-  const presetNames = 'preset:4b, preset:8b, preset:47b, preset:56b, preset:9b-v2 or preset:12b-v2'
+  const presetNames =
+    'preset:4b, preset:8b, preset:47b, preset:56b, preset:9b-v2, preset:12b-v2, preset:llama-3.1-8b, preset:llama-3.1-70b, preset:llama-3.1-405b, preset:qwen-2.5-7b, preset:qwen-2.5-72b or preset:nemotron-t-8b'
   const prompted = (...args: string[]) => ['generate', demo, '--prompt', 'x', ...args]
   test.each<[string[], string, string?]>([
     [['genrate', demo], "unknown command 'genrate', did you mean generate?"],
