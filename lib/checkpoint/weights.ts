@@ -4,6 +4,7 @@
  */
 import type { MappedFile } from '../../binding.js'
 import { binding } from '../binding.js'
+import { outerProducts } from '../model/config.js'
 import type { Weights } from '../model/layer.js'
 import { type ActivationScaling, Linear } from '../model/linear.js'
 import { ops } from '../ops.js'
@@ -117,13 +118,12 @@ async function settled(t: Tensor): Promise<void> {
   await nothing.read()
 }
 
-/** The matrices of the first and last `count` products. Query, key and value are one product in the published model. */
+/** The matrices of the first and last `count` products. */
 function outerGemms(tensors: [string, MatchedTensor][], count: number): Set<string> {
-  const product = (name: string) => name.replace(/[qkv]_proj/, 'qkv_proj')
-  const matrices = tensors.filter(([, { role }]) => role === 'matrix').map(([name]) => name)
-  const products = [...new Set(matrices.map(product))]
-  const outer = new Set([...products.slice(0, count), ...products.slice(Math.max(0, products.length - count))])
-  return new Set(matrices.filter((name) => outer.has(product(name))))
+  return outerProducts(
+    tensors.filter(([, { role }]) => role === 'matrix').map(([name]) => name),
+    count,
+  )
 }
 
 /** The mapped files of a checkpoint. */
