@@ -107,37 +107,61 @@ const sizes = { f32: 4, bf16: 2, f16: 2, fp8: 1, fp4: 0.5 }
 /** What the pool takes for a tensor: the capacities of csrc/pool.cc, up to a 32nd more. */
 function block(bytes: number): number {
   if (bytes <= 64) return 64
-  let power = 64 // the largest below `bytes`
-  while (power * 2 < bytes) power *= 2
+  const [high, low] = [Math.floor((bytes - 1) / 2 ** 32), (bytes - 1) % 2 ** 32]
+  const power = 2 ** (high > 0 ? 63 - Math.clz32(high) : 31 - Math.clz32(low)) // the largest below `bytes`
   const step = bytes <= 2048 ? power * 2 : power / 32
   return Math.ceil(bytes / step) * step
 }
 
 const blocks = (tensors: readonly number[]) => tensors.reduce((sum, bytes) => sum + block(bytes), 0)
 
-/**
- * What a model takes with these options.
- */
+/** What a model takes with these options. */
 export function planMemory(config: Config, options: PlanOptions = {}): Plan {
-  const chosen = withDefaults(config, options)
-  const formats = matrixFormats(config, chosen)
-  const layers = distinctLayers(config, formats)
+  return planner(config, options)()
+}
+
+/** Plans of one model: with these options, and with any of them changed that are not about its weights. */
+function planner(config: Config, options: PlanOptions): (change?: Sizes) => Plan {
+  const weights = weightsOf(config, withDefaults(config, options))
+  return (change) => planWith(config, withDefaults(config, { ...options, ...change }), weights)
+}
+
+type Sizes = Pick<PlanOptions, 'context' | 'sequences' | 'cacheTokens' | 'prefillTokens'>
+
+function planWith(config: Config, chosen: Chosen, { bytes, layers, fp8 }: Weights): Plan {
   const prefill = batchOf(config, chosen, false)
   const decode = batchOf(config, chosen, true)
   const parts = {
-    weights: weightBytes(config, chosen, formats),
+    weights: bytes,
     ...stateBytes(config, chosen),
     prefill: peak(batchTensors(config, prefill, layers)),
     decode: decodeBytes(config, decode, layers, Math.min(chosen.graphs, chosen.sequences)),
     // sampling.ts copies logits [S,V] in f32 where someone asks for log-probabilities; scheduler.ts counts tokens for
     // penalties in [Slots,V] i32.
     sampling: 2 * block(4 * chosen.sequences * config.vocabSize),
-    workspace: workspaceBytes(config, chosen, prefill, decode, [...formats.values()].includes('fp8')),
+    workspace: workspaceBytes(config, chosen, prefill, decode, fp8),
   }
   return { ...parts, total: Object.values(parts).reduce((a, b) => a + b) }
 }
 
 // ---- weights
+
+interface Weights {
+  bytes: number
+  layers: Layer[]
+  /** Whether any matrix is fp8. */
+  fp8: boolean
+}
+
+function weightsOf(config: Config, chosen: Chosen): Weights {
+  const all = parameters(config)
+  const formats = matrixFormats(all, chosen)
+  return {
+    bytes: weightBytes(config, chosen, all, formats),
+    layers: distinctLayers(config, formats),
+    fp8: [...formats.values()].includes('fp8'),
+  }
+}
 
 type MatrixFormat = 'f32' | 'bf16' | 'fp8'
 
@@ -166,8 +190,8 @@ function parameters(config: Config): Parameter[] {
 
 const storedFormats: Record<string, MatrixFormat> = { F32: 'f32', F16: 'bf16', BF16: 'bf16', F8_E4M3: 'fp8' }
 
-function matrixFormats(config: Config, { weights, bf16Gemms }: Chosen): MatrixFormats {
-  const matrices = parameters(config).filter(({ kind }) => kind !== 'vector')
+function matrixFormats(all: readonly Parameter[], { weights, bf16Gemms }: Chosen): MatrixFormats {
+  const matrices = all.filter(({ kind }) => kind !== 'vector')
   const products = matrices.filter(({ kind }) => kind === 'matrix').map(({ name }) => name)
   const kept = weights === 'fp8' ? outerProducts(products, bf16Gemms) : new Set<string>()
   const formatOf = ({ name, kind }: Parameter): MatrixFormat => {
@@ -178,12 +202,17 @@ function matrixFormats(config: Config, { weights, bf16Gemms }: Chosen): MatrixFo
   return new Map(matrices.map((matrix) => [matrix.name, formatOf(matrix)]))
 }
 
-function weightBytes(config: Config, { weights, kvCache }: Chosen, formats: MatrixFormats): number {
+function weightBytes(
+  config: Config,
+  { weights, kvCache }: Chosen,
+  all: readonly Parameter[],
+  formats: MatrixFormats,
+): number {
   if (weights === 'fp4') return (parameterCounts(config).total * 4.5) / 8
   const { headDim, kvHeads, rope } = config.attention
   const scale = block(4) // of an fp8 matrix
   const ofAttention = (rope ? block((4 * headDim) / 2) : 0) + (kvCache === 'fp8' ? 2 * block(4 * kvHeads) : 0)
-  return parameters(config)
+  return all
     .map(({ name, elements }) => {
       const format = formats.get(name) ?? 'f32'
       return block(elements * sizes[format]) + (format === 'fp8' ? scale : 0)
@@ -411,33 +440,37 @@ function largest(high: number, fits: (n: number) => boolean): number {
 /** The most tokens of keys and values in `budget` bytes, at most as many as all sequences can have; 0 where none fits. */
 export function cacheTokensIn(config: Config, options: PlanOptions, budget: number): number {
   const { context, sequences } = withDefaults(config, options)
-  return largest(Math.min(most, context * sequences), (cacheTokens) =>
-    fits(config, { ...options, cacheTokens }, budget),
-  )
+  const plan = planner(config, options)
+  return largest(Math.min(most, context * sequences), (cacheTokens) => plan({ cacheTokens }).total <= budget)
 }
 
-const fits = (config: Config, options: PlanOptions, budget: number) => planMemory(config, options).total <= budget
+/**
+ * The plan of a model that has `budget` bytes.
+ * @throws Error where it does not fit, with what is missing and what would fit
+ */
+export function checkFit(config: Config, options: PlanOptions, budget: number, op: string): Plan {
+  const plan = planMemory(config, options)
+  if (plan.total <= budget) return plan
+  const missing = `${gib(plan.total - budget)} are missing`
+  const ways = waysToFit(config, options, budget)
+  const advice = ways.length > 0 ? `it fits with ${ways.join(', or ')}` : 'no smaller format or context makes it fit'
+  throw new Error(`${op}: memory is ${gib(budget)}, expected at least ${gib(plan.total)}: ${missing}; ${advice}`)
+}
 
 /**
- * What fits into `budget` bytes beside a model with these options.
- * @throws Error where they do not fit, with what is missing and what would fit
+ * What `budget` bytes have room for.
+ * @throws Error as checkFit
  */
-export function fit(config: Config, options: PlanOptions, budget: number, op = 'plan'): Fit {
-  const plan = planMemory(config, options)
-  if (plan.total > budget) {
-    const missing = `${gib(plan.total - budget)} are missing`
-    const ways = waysToFit(config, options, budget)
-    const advice = ways.length > 0 ? `it fits with ${ways.join(', or ')}` : 'no smaller format or context makes it fit'
-    throw new Error(`${op}: memory is ${gib(budget)}, expected at least ${gib(plan.total)}: ${missing}; ${advice}`)
-  }
+export function fit(config: Config, options: PlanOptions, budget: number): Fit {
+  const plan = checkFit(config, options, budget, 'plan')
   const { context, sequences } = withDefaults(config, options)
-  const full = { ...options, cacheTokens: undefined }
+  const full = planner(config, { ...options, cacheTokens: undefined })
   return {
     plan,
     left: budget - plan.total,
     cacheTokens: cacheTokensIn(config, options, budget),
-    sequences: largest(mostSequences, (n) => fits(config, { ...full, context, sequences: n }, budget)),
-    context: largest(longest(config), (n) => fits(config, { ...full, sequences, context: n }, budget)),
+    sequences: largest(mostSequences, (n) => full({ context, sequences: n }).total <= budget),
+    context: largest(longest(config), (n) => full({ sequences, context: n }).total <= budget),
   }
 }
 
@@ -447,53 +480,46 @@ const longest = ({ attention, maxPositions }: Config) => (attention.rope ? maxPo
 /** Single changes to the options that make it fit; where there is none, all smaller formats together. */
 function waysToFit(config: Config, options: PlanOptions, budget: number): string[] {
   const { weights, kvCache, ssmState, context, sequences, cacheTokens, prefillTokens } = withDefaults(config, options)
-  const works = (change: PlanOptions) => fits(config, { ...options, ...change }, budget)
   const formats: [name: string, change: PlanOptions][] = []
   if (weights !== 'fp8' && weights !== 'fp4') formats.push(['weights fp8', { weights: 'fp8' }])
   if (sizes[kvCache] > 1) formats.push(['kvCache fp8', { kvCache: 'fp8' }])
   if (ssmState === 'f32' && config.mamba) formats.push(['ssmState f16', { ssmState: 'f16' }])
+  const works = (change: PlanOptions) => planMemory(config, { ...options, ...change }).total <= budget
 
-  const upTo = (text: (n: string) => string, low: number, high: number, change: (n: number) => PlanOptions) => {
-    const n = largest(high, (n) => works(change(n)))
-    return n >= low && n < high ? [text(n.toLocaleString('en-US'))] : []
+  /** The largest n from `low` on and below `high` that works, in words. */
+  const upTo = (low: number, high: number, text: (n: string) => string, change: (n: number) => Sizes, more = {}) => {
+    const plan = planner(config, { ...options, ...more })
+    const n = largest(high - 1, (n) => plan(change(n)).total <= budget)
+    return n >= low ? [text(n.toLocaleString('en-US'))] : []
   }
+  const shorter = (n: number) => ({ context: n })
   const ways = [
     ...formats.filter(([, change]) => works(change)).map(([name]) => name),
+    ...upTo(1, context, (n) => `a context of at most ${n} tokens`, shorter),
     ...upTo(
-      (n) => `a context of at most ${n} tokens`,
-      1,
-      context,
-      (n) => ({ context: n }),
-    ),
-    ...upTo(
-      (n) => `at most ${n} sequences`,
       1,
       sequences,
+      (n) => `at most ${n} sequences`,
       (n) => ({ sequences: n }),
     ),
     ...upTo(
-      (n) => `cacheTokens of at most ${n}`,
       context,
       cacheTokens,
+      (n) => `cacheTokens of at most ${n}`,
       (n) => ({ cacheTokens: n }),
     ),
     ...upTo(
-      (n) => `prefillTokens of at most ${n}`,
       config.mamba?.chunkSize ?? 1,
       prefillTokens,
+      (n) => `prefillTokens of at most ${n}`,
       (n) => ({ prefillTokens: n }),
     ),
   ]
   if (ways.length > 0 || formats.length < 2) return ways
-  const all = Object.assign({}, ...formats.map(([, change]) => change)) as PlanOptions
+  const all: PlanOptions = Object.assign({}, ...formats.map(([, change]) => change))
   const names = formats.map(([name]) => name).join(' and ')
   if (works(all)) return [names]
-  return upTo(
-    (n) => `${names} and a context of at most ${n} tokens`,
-    1,
-    context,
-    (n) => ({ ...all, context: n }),
-  )
+  return upTo(1, context, (n) => `${names} and a context of at most ${n} tokens`, shorter, all)
 }
 
 /** 2^30 bytes, as the memory of a GPU is sold and told. */

@@ -250,8 +250,8 @@ describe('fit', () => {
     const n = Number(/ f16 and a context of at most ([\d,]+) tokens$/.exec(short)![1]!.replaceAll(',', ''))
     expect(planMemory(config, { ...full, ...small, context: n }).total).toBeLessThanOrEqual(12 * GiB)
     expect(planMemory(config, { ...full, ...small, context: n + 1 }).total).toBeGreaterThan(12 * GiB)
-    expect(expectFailure(() => fitIn(config, {}, GiB, 'load')).message).toMatch(
-      /^load: memory is 1\.00 GiB, .* missing; no smaller format or context makes it fit$/,
+    expect(expectFailure(() => fitIn(config, {}, GiB)).message).toMatch(
+      /^plan: memory is 1\.00 GiB, .* missing; no smaller format or context makes it fit$/,
     )
   })
 
