@@ -6,7 +6,7 @@ import { afterEach, describe, expect, test, vi } from 'vitest'
 import { binding } from '../dist/binding.js'
 import { openCheckpoint } from '../dist/checkpoint/folder.js'
 import { loadWeights } from '../dist/checkpoint/weights.js'
-import { device, empty, ops, scope, Tensor } from '../dist/index.js'
+import { type Config, device, empty, ops, scope, Tensor } from '../dist/index.js'
 import { formatsOf } from '../dist/model/config.js'
 import type { Batch } from '../dist/model/layer.js'
 import { NemotronH } from '../dist/model/nemotron-h.js'
@@ -58,77 +58,95 @@ const cases: Record<string, Case> = {
   'fp8 weights only': { weights: 'fp8', bf16Gemms: 0, dtype: 'f32', activationScaling: 'none' },
 }
 
-const T = 75
-const S = 3
 const context = 200
-const sizes = { context, sequences: S, cacheTokens: 500, prefillTokens: T, graphs: 0 }
 
-/** A batch of 25 tokens, or one, for each of three sequences, whose tables have the pages of a whole context. */
-function batchOf(decode: boolean): Batch {
-  const ids = new Int32Array(decode ? 1 : T / S).fill(5)
+/** A batch of `length` tokens for each of `S` sequences, whose tables have the pages of a whole context. */
+function batchOf(S: number, length: number, decode = false): Batch {
+  const ids = new Int32Array(length).fill(5)
   const pages = (s: number) => Array.from({ length: pagesFor(context) }, (_, i) => (i === 0 ? s : -1))
   const segments = Array.from({ length: S }, (_, s) => ({ slot: s, pages: pages(s), ids, past: 0 }))
   return packBatch(segments, decode, onCpu)
 }
 
-describe.each(folders)('%s', (folder) => {
-  test.each(Object.entries(cases))('%s: weights, states and activations, to the byte', async (_, options) => {
-    const checkpoint = await openCheckpoint(folder)
-    const { config } = checkpoint
-    const { weights: format, bf16Gemms = 4, activationScaling: activations = 'row', dtype = 'bf16' } = options
-    const plan = planMemory(config, { ...options, ...sizes, weights: format ?? checkpoint.tensors })
+/** A model with pools for `S` sequences, the options that plan it, and what runs it. */
+interface Planned {
+  config: Config
+  options: PlanOptions
+  model: NemotronH
+  pools: Pools
+  /** What a batch takes at most. */
+  peak(S: number, length: number, decode?: boolean): Promise<number>
+}
 
-    const weights = await loadWeights(checkpoint, {
-      device: onCpu,
-      format: format as 'fp8',
-      bf16Gemms,
-      activations,
-      onProgress: () => binding.releaseCached(onCpu),
-    })
-    const kvCache = options.kvCache === 'fp8' ? 'fp8' : undefined
-    const model = new NemotronH(config, weights, formatsOf(dtype, kvCache, options.ssmState))
+async function withModel(folder: string, S: number, given: Case, run: (planned: Planned) => Promise<void>) {
+  const checkpoint = await openCheckpoint(folder)
+  const { config } = checkpoint
+  const { weights: format, bf16Gemms = 4, activationScaling: activations = 'row', dtype = 'bf16', kvCache } = given
+  const cacheTokens = 64 * S + 20
+  const options = { ...given, weights: format ?? checkpoint.tensors, context, sequences: S, cacheTokens, graphs: 0 }
+  const plan = planMemory(config, options)
+  const onProgress = () => binding.releaseCached(onCpu)
+  const how = { device: onCpu, format: format as 'fp8', bf16Gemms, activations, onProgress }
+  const weights = await loadWeights(checkpoint, how)
+  let pools: Pools | undefined
+  try {
+    const formats = formatsOf(dtype, kvCache === 'fp8' ? 'fp8' : undefined, given.ssmState)
+    const model = new NemotronH(config, weights, formats)
     expect(plan.weights).toBe(used())
-    const pools = new Pools(model, S, pagesFor(500))
+    const made = new Pools(model, S, pagesFor(cacheTokens))
+    pools = made
     expect(plan.weights + plan.kvCache + plan.convState + plan.ssmState).toBe(used())
-
-    const forward = (decode: boolean) =>
-      scope(() => {
-        const batch = batchOf(decode)
-        const hidden = model.forward(batch, pools.layers)
-        return model.logits((decode ? hidden : ops.lastRows(hidden, batch.offsets)).rows(0, S), decode)
+    const peak = (S: number, length: number, decode = false) =>
+      peakOf(async () => {
+        const logits = scope(() => {
+          const batch = batchOf(S, length, decode)
+          const hidden = model.forward(batch, made.layers)
+          return model.logits(decode ? hidden : ops.lastRows(hidden, batch.offsets), decode)
+        })
+        await logits.read()
+        logits.dispose()
       })
-    for (const decode of [false, true]) {
-      let logits: Tensor | undefined
-      const peak = await peakOf(() => {
-        logits = forward(decode)
-      })
-      await logits!.read()
-      logits!.dispose()
-      expect(decode ? plan.decode : plan.prefill).toBe(peak)
-    }
-
-    binding.releaseCached(onCpu)
-    const heldWithoutBatch = used()
-    // What a graph keeps, beside the batch and the logits.
-    const batch = batchOf(true)
-    const logits = empty('f32', [S, config.vocabSize])
-    const before = used()
-    const graph = device(onCpu).capture(() => {
-      scope(() => {
-        model.logits(model.forward(batch, pools.layers), true, logits)
-      })
-    })
-    const [kept, outside] = [used() - before, before - heldWithoutBatch]
-    const graphs = (n: number) =>
-      planMemory(config, { ...options, ...sizes, weights: format ?? checkpoint.tensors, graphs: n })
-    expect(graphs(1).decode).toBe(kept + outside)
-    expect(graphs(2).decode).toBe(2 * kept + outside)
-    expect(graphs(16).decode).toBe(S * kept + outside) // one for each batch size
-    graph.dispose()
-    for (const t of [logits, ...Object.values(batch)]) if (t instanceof Tensor) t.dispose()
-    pools.dispose()
+    await run({ config, options, model, pools, peak })
+  } finally {
+    pools?.dispose()
     weights.dispose()
     binding.releaseCached(onCpu)
+  }
+}
+
+describe.each(folders)('%s', (folder) => {
+  test.each(Object.entries(cases))('%s: weights, states and activations, to the byte', async (_, given) => {
+    const S = 3
+    await withModel(folder, S, given, async ({ config, options, model, pools, peak }) => {
+      expect(await peak(S, 25)).toBe(planMemory(config, { ...options, prefillTokens: 75 }).prefill)
+      expect(await peak(S, 1, true)).toBe(planMemory(config, options).decode)
+
+      binding.releaseCached(onCpu)
+      const before = used()
+      const batch = batchOf(S, 1, true)
+      const logits = empty('f32', [S, config.vocabSize])
+      const outside = used() - before
+      const graph = device(onCpu).capture(() => {
+        scope(() => {
+          model.logits(model.forward(batch, pools.layers), true, logits)
+        })
+      })
+      const kept = used() - before - outside
+      graph.dispose()
+      for (const t of [logits, ...Object.values(batch)]) if (t instanceof Tensor) t.dispose()
+      const decode = (graphs: number) => planMemory(config, { ...options, graphs }).decode
+      expect([1, 2, 16].map(decode)).toEqual([1, 2, S].map((graphs) => graphs * kept + outside)) // one a batch size
+    })
+  })
+})
+
+test('many prompts of one token: the logits are what takes most', async () => {
+  const S = 64 // and so many tokens, as a chunk of the scan has
+  await withModel(demoFolder, S, { weights: 'bf16', dtype: 'bf16' }, async ({ config, options, peak }) => {
+    const plan = planMemory(config, { ...options, prefillTokens: S })
+    expect(await peak(S, 1)).toBe(plan.prefill)
+    expect(plan.prefill).toBeGreaterThan(S * (4 * config.vocabSize + 3 * 2 * config.hiddenSize))
+    expect(await peak(S, 1, true)).toBe(plan.decode)
   })
 })
 
@@ -143,6 +161,23 @@ test.each([demoFolder, goldenFolder('qwen2-untied')])('%s: a long prompt through
   // The plan has two sequences that end in the batch, and here is one: a row of logits, and a row of the last hidden
   // states less; so a tenth and 16 KiB, which two rows of 1536 f32 and their small tensors are below.
   expect(plan.prefill).toBeLessThan(1.1 * peak + 16 * 1024)
+})
+
+test('sampling: counts of tokens stay, as the plan has them, and logits are copied in as many bytes', async () => {
+  const options = { device: onCpu, dtype: 'f32', context: 64, sequences: 2 } as const
+  const { config, tensors } = await openCheckpoint(demoFolder)
+  const { sampling } = planMemory(config, { ...options, weights: tensors })
+  using model = await load(demoFolder, options)
+  const before = used()
+  await peakOf(() => collect(model.generate([5, 5], { maxTokens: 2, repetitionPenalty: 1.1, logprobs: 1 })))
+  expect(used() - before).toBe(sampling / 2)
+  const copy = vi.spyOn(ops, 'cast')
+  await Promise.all([1, 2].map((id) => collect(model.generate([id], { maxTokens: 2, logprobs: 1 }))))
+  const copies = copy.mock.results.map(({ value }) => (value as Tensor).shape)
+  expect(copies).toEqual([
+    [2, config.vocabSize],
+    [2, config.vocabSize],
+  ])
 })
 
 describe('published sizes', () => {
@@ -179,6 +214,27 @@ describe('published sizes', () => {
     const fp8 = 8_100_852_736 + wide + 3 * vectors
     expect(planMemory(presets['8b'], { weights: 'fp8' }).weights).toBeGreaterThanOrEqual(fp8)
     expect(planMemory(presets['8b'], { weights: 'fp8' }).weights).toBeLessThan(1.01 * fp8)
+  })
+})
+
+describe('workspace', () => {
+  const config = presets['8b']
+
+  test('the states before the chunks of a scan', () => {
+    // 8192 / 128 chunks and 2 of each sequence: 128 x 64 x 128 in bf16 before each; 4 floats for each head and token.
+    const { workspace } = planMemory(config, { context: 8192, sequences: 1 })
+    expect(workspace).toBe(66 * 128 * 64 * 128 * 2 + 16 * 128 * 8192)
+  })
+
+  test('the parts of attention over many keys', () => {
+    // 64 sequences of 4 query heads a group: 16 + 64 tiles of 16 rows, 8 groups, 128 parts of 512 keys, over 2 x 192
+    // workers, who may keep all 128 parts of a sequence: each [16,128] and two numbers a row, in f32.
+    const { workspace } = planMemory(config, { context: 65_536, sequences: 64, prefillTokens: 128 })
+    expect(workspace).toBe(384 * 128 * (16 * 128 + 2 * 16) * 4)
+  })
+
+  test('what cuBLASLt and the streaming product take at least', () => {
+    expect(planMemory(presets['llama-3.1-8b'], { context: 128, sequences: 1 }).workspace).toBe(32 * 2 ** 20)
   })
 })
 
