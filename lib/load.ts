@@ -31,6 +31,7 @@ import {
   signal,
   string,
 } from './options.js'
+import { cacheTokensIn, checkFit, type PlanOptions, planMemory } from './plan.js'
 import { Scheduler, type SchedulerOptions } from './scheduler.js'
 import { scope } from './scope.js'
 import { type Act, empty, type Tensor } from './tensor.js'
@@ -59,9 +60,14 @@ export interface LoadOptions {
    * 64 tokens behind pauses, and holds up those that wait.
    */
   sequences?: number | undefined
-  /** Tokens of keys and values of all sequences together; the context, or 65,536 if the sequences can fill that. */
+  /**
+   * Tokens of keys and values of all sequences together. By default, on a GPU: as many as its memory has room for, less
+   * 5 % of what is free or 512 MiB, at most what the sequences can fill and at least the context; forward() takes its
+   * keys, values and logits beside them, so give fewer where it has much to do. On the CPU: the context, or 65,536 if the
+   * sequences can fill that.
+   */
   cacheTokens?: number | undefined
-  /** Prompt tokens in one batch; 512. An abort acts between batches. */
+  /** Prompt tokens in one batch; 8192 on a GPU, 512 on the CPU. An abort acts between batches. */
   prefillTokens?: number | undefined
   /** No sequence generates while others have some of their prompt left: the most tokens a second, for jobs without readers. */
   prefillFirst?: boolean | undefined
@@ -98,15 +104,59 @@ const rules: Rules<LoadOptions> = {
   signal,
 }
 
-/** What activations are unless the options say; bf16, which tensor cores multiply, on all other devices. */
-const defaultActs: Record<string, Act> = { cpu: 'f32' }
+/** What options are by default, by the kind of device; bf16 is what tensor cores multiply. */
+interface DeviceDefaults {
+  dtype: Act
+  prefillTokens: number
+  /** Tokens of keys and values that are enough; as many as fit where absent. */
+  cacheTokens?: number
+}
+const defaultsOf: Record<string, DeviceDefaults> = { cpu: { dtype: 'f32', prefillTokens: 512, cacheTokens: 65536 } }
+const gpuDefaults: DeviceDefaults = { dtype: 'bf16', prefillTokens: 8192 }
+
+/**
+ * How much there is of everything that takes memory, by what the device has free; `loaded`: beside the weights, which are
+ * there.
+ * @throws RangeError for options that contradict the model or each other; Error where they do not fit
+ */
+export function sizesFor(device: Device, { config, tensors }: Source, options: Partial<LoadOptions>, loaded: boolean) {
+  const defaults = defaultsOf[device.name] ?? gpuDefaults
+  const context = options.context ?? config.maxPositions
+  const sequences = options.sequences ?? 8
+  if (options.cacheTokens !== undefined && options.cacheTokens < context) {
+    throw new RangeError(`load: cacheTokens is ${options.cacheTokens}, expected at least the context, ${context}`)
+  }
+  if (context > config.maxPositions && config.attention.rope) {
+    const why = 'positions that its rotary embedding was trained for'
+    throw new RangeError(`load: context is ${context}, expected at most ${config.maxPositions}, the ${why}`)
+  }
+  const dtype = options.dtype ?? defaults.dtype
+  const prefillTokens = Math.max(options.prefillTokens ?? defaults.prefillTokens, config.mamba?.chunkSize ?? 1)
+  const enough = (context: number, sequences: number) =>
+    Math.max(context, Math.min(sequences * context, defaults.cacheTokens ?? 0))
+  const plan: PlanOptions = {
+    ...{ context, sequences, dtype, prefillTokens, cacheTokens: options.cacheTokens ?? enough },
+    weights: options.weights ?? tensors,
+    bf16Gemms: options.bf16Gemms,
+    activationScaling: options.activationScaling,
+    kvCache: options.kvCache,
+    ssmState: options.ssmState,
+  }
+  const { free } = device.memory()
+  const budget = free + (loaded ? planMemory(config, plan).weights : 0)
+  checkFit(config, plan, budget, 'load')
+  const spare = Math.max(0.05 * free, 512 * 2 ** 20)
+  const fitting = defaults.cacheTokens === undefined ? cacheTokensIn(config, plan, budget - spare) : 0
+  const cacheTokens = options.cacheTokens ?? Math.max(enough(context, sequences), fitting)
+  return { context, sequences, dtype, prefillTokens, cacheTokens }
+}
 
 /**
  * Loads a Hugging Face model folder: NemotronHForCausalLM, LlamaForCausalLM or Qwen2ForCausalLM, in safetensors. Or
  * makes a published model of random weights, to measure its speed: `load('preset:8b', { init: 'random' })`. Such a model
  * has no tokenizer: it takes and gives token ids.
- * @throws Error naming the file, key or tensor that is missing or not as it has to be, or what the device lacks; the
- * signal's reason
+ * @throws Error naming the file, key or tensor that is missing or not as it has to be, or what the device lacks: of
+ * memory, how much, and which options would fit; the signal's reason
  */
 export async function load(folder: string, options?: LoadOptions): Promise<Model> {
   checkValue('load', 'folder', folder, path)
@@ -123,6 +173,7 @@ export async function load(folder: string, options?: LoadOptions): Promise<Model
   const on = device(checked.device ?? 'cpu')
   const { signal } = checked
   const checkpoint = await openCheckpoint(folder, { signal })
+  sizesFor(on, checkpoint, checked, false) // what cannot fit shows before anything is read
   const tokenizer = await Tokenizer.find(folder, { signal }) // before the weights: what is broken shows at once
   try {
     const chat = await ChatTemplate.load(folder)
@@ -141,8 +192,9 @@ export async function load(folder: string, options?: LoadOptions): Promise<Model
 export async function loadRandom(config: Config, name: string, options?: LoadOptions, std = 0.02): Promise<Model> {
   const checked = checkOptions(options)
   const on = device(checked.device ?? 'cpu')
-  const weights = await randomWeights(config, { ...weightOptions(on, checked), seed: checked.seed ?? 0, std })
   const source = { folder: name, config, generation: { eosIds: config.eosIds, doSample: false } }
+  sizesFor(on, source, checked, false)
+  const weights = await randomWeights(config, { ...weightOptions(on, checked), seed: checked.seed ?? 0, std })
   return modelOf(on, source, weights, undefined, ChatTemplate.none(name), checked)
 }
 
@@ -187,6 +239,9 @@ function schedulerFor(net: NemotronH, options: SchedulerOptions): Scheduler {
   }
 }
 
+/** What a model is loaded from: a folder, or with no tensors a preset. */
+type Source = Omit<Checkpoint, 'tensors'> & Partial<Pick<Checkpoint, 'tensors'>>
+
 /** A loaded model. It owns its weights and the state of its sequences; dispose() ends them all. */
 export class Model {
   readonly config: Config
@@ -206,37 +261,24 @@ export class Model {
   /** Made by load(). */
   constructor(
     device: Device,
-    source: Omit<Checkpoint, 'tensors'>,
+    source: Source,
     weights: Weights,
     tokenizer: Tokenizer | undefined,
     chat: ChatTemplate,
     options: Partial<LoadOptions>,
   ) {
     const { config, generation: defaults, folder } = source
-    const context = options.context ?? config.maxPositions
-    const sequences = options.sequences ?? 8
-    const cacheTokens = options.cacheTokens ?? Math.max(context, Math.min(sequences * context, 65536))
-    if (cacheTokens < context) {
-      throw new RangeError(`load: cacheTokens is ${cacheTokens}, expected at least the context, ${context}`)
-    }
-    if (context > config.maxPositions && config.attention.rope) {
-      const why = 'positions that its rotary embedding was trained for'
-      throw new RangeError(`load: context is ${context}, expected at most ${config.maxPositions}, the ${why}`)
-    }
+    const { context, sequences, dtype, prefillTokens, cacheTokens } = sizesFor(device, source, options, true)
     this.config = config
     this.device = device
     this.tokenizer = tokenizer
     this.#sequences = sequences
     this.chat = chat
     this.#weights = weights
-    this.#prefillTokens = Math.max(options.prefillTokens ?? 512, config.mamba?.chunkSize ?? 1)
-    const act = options.dtype ?? defaultActs[device.name] ?? 'bf16'
-    this.#net = new NemotronH(config, weights, formatsOf(act, options.kvCache, options.ssmState))
+    this.#prefillTokens = prefillTokens
+    this.#net = new NemotronH(config, weights, formatsOf(dtype, options.kvCache, options.ssmState))
     this.#scheduler = schedulerFor(this.#net, {
-      sequences,
-      cacheTokens,
-      context,
-      prefillTokens: this.#prefillTokens,
+      ...{ sequences, cacheTokens, context, prefillTokens },
       prefillFirst: options.prefillFirst ?? false,
     })
     const ends = new Set([...defaults.eosIds, ...(tokenizer?.special.eos ? [tokenizer.special.eos.id] : [])])

@@ -73,6 +73,7 @@ const mayKnow = {
     'lib/trace.ts',
   ],
   'lib/generate.ts': ['lib/options.ts', 'lib/checkpoint/folder.ts', 'lib/text/', 'lib/sampling.ts', 'lib/scheduler.ts'],
+  'lib/plan.ts': ['lib/model/config.ts'], // arithmetic: where no addon loads, too
   'lib/load.ts': ['lib/'],
   'lib/index.ts': ['lib/'],
   'lib/doctor.ts': ['binding.d.ts'],

@@ -200,6 +200,7 @@ describe('info', () => {
     ['56b', 56_324_350_464],
     ['9b-v2', 8_888_227_328],
     ['12b-v2', 12_310_001_152],
+    ['llama-3.1-8b', 8_030_261_248],
   ])('preset:%s has %i parameters', async (name, total) => {
     const { parameters } = await printedJson(['info', `preset:${name}`])
     expect(parameters.total).toBe(total)
@@ -226,8 +227,55 @@ describe('info', () => {
   })
 })
 
+describe('plan', () => {
+  test('the 56B in FP4: 31.7 GB of weights, 29.5 GiB', async () => {
+    const lines = await printed(['plan', 'preset:56b', '--weights', 'fp4'])
+    expect(lines).toMatch(/^preset:56b\n {2}weights \(fp4\) +29\.51 GiB +31\.68 GB\n/)
+    expect(lines).not.toContain('left') // of what, nobody has said
+  })
+
+  test('a million tokens of the 47B in FP4 on 32 GiB', async () => {
+    const fp4 = ['--weights', 'fp4', '--kv-cache', 'fp4', '--prefill-tokens', '2048', '--context', '1000000']
+    const plan = await printedJson(['plan', 'preset:47b', '--memory', '32', ...fp4])
+    const parts = ['weights', 'kvCache', 'convState', 'ssmState', 'prefill', 'decode', 'sampling', 'workspace']
+    expect(Object.keys(plan)).toEqual([
+      ...['model', ...parts, 'total', 'memory', 'left', 'cacheTokens', 'sequences', 'context'],
+    ])
+    expect(plan.memory).toBe(32 * 2 ** 30)
+    expect(plan.left).toBe(plan.memory - plan.total)
+    expect(parts.reduce((sum, part) => sum + plan[part], 0)).toBe(plan.total)
+    expect(plan.sequences).toBe(1)
+    expect(plan.context).toBeGreaterThan(1_000_000)
+  })
+
+  test('a GPU by its name: what is left, the largest batch, the longest context', async () => {
+    const args = ['plan', 'preset:8b', '--gpu', 'h100', '--context', '65536', '--batch', '32', '--weights', 'fp8']
+    const { left, sequences, context } = await printedJson(args)
+    const lines = await printed(args)
+    expect(lines).toMatch(new RegExp(`^ {2}left +${(left / 2 ** 30).toFixed(2)} GiB .* of 79\\.65 GiB$`, 'm'))
+    expect(lines).toContain(`\nlargest batch of 65,536 tokens each: ${sequences}\n`)
+    expect(lines).toContain(`\nlongest context in a batch of 32: ${context.toLocaleString('en-US')}\n`)
+  })
+
+  test('a folder: matrices as they are stored', async () => {
+    const { weights } = await printedJson(['plan', demo])
+    const { parameters } = await printedJson(['info', demo])
+    expect(weights).toBeGreaterThan(2 * parameters.total)
+    expect((await printedJson(['plan', demo, '--weights', 'f32'])).weights).toBeGreaterThan(4 * parameters.total)
+  })
+
+  test('what does not fit: the parts, and an error with what would', async () => {
+    const { stdout, stderr, code } = await run(['plan', 'preset:8b', '--memory', '16', '--weights', 'bf16'])
+    expect(stdout).toMatch(/^ {2}total /m)
+    expect(stderr).toMatch(
+      /^nemotron-h: plan: memory is 16\.00 GiB, expected at least .* GiB are missing; it fits with weights fp8\b.*\n$/,
+    )
+    expect(code).toBe(1)
+  })
+})
+
 describe('help and errors', () => {
-  test.each(['generate', 'logits', 'info', 'doctor'])('%s --help shows examples', async (command) => {
+  test.each(['generate', 'logits', 'info', 'plan', 'doctor'])('%s --help shows examples', async (command) => {
     expect(await printed([command, '--help'])).toMatch(/^Usage: nemotron-h .*^Examples?:\n {2}\S/ms)
   })
 
@@ -235,7 +283,8 @@ describe('help and errors', () => {
     expect(await printed(['--version'])).toBe(`${readJson(join(root, 'package.json')).version}\n`)
   })
 
-  const presetNames = 'preset:4b, preset:8b, preset:47b, preset:56b, preset:9b-v2 or preset:12b-v2'
+  const presetNames =
+    'preset:4b, preset:8b, preset:47b, preset:56b, preset:9b-v2, preset:12b-v2, preset:llama-3.1-8b, preset:llama-3.1-70b, preset:llama-3.1-405b, preset:qwen-2.5-7b, preset:qwen-2.5-72b or preset:nemotron-t-8b'
   const prompted = (...args: string[]) => ['generate', demo, '--prompt', 'x', ...args]
   test.each<[string[], string, string?]>([
     [['genrate', demo], "unknown command 'genrate', did you mean generate?"],
@@ -269,6 +318,16 @@ describe('help and errors', () => {
       ['logits', demo, '--ids', '-', '--out', join(scratch, 'none')],
       'standard input: content is [1,2], expected a list, each a list, each an integer >= 0',
       '[1, 2]',
+    ],
+    [['plan', 'preset:9b'], `model is 'preset:9b', expected ${presetNames}`],
+    [['plan', demo, '--memory', '0'], "--memory is '0', expected a number > 0"],
+    [
+      ['plan', demo, '--gpu', 'h100', '--memory', '80'],
+      "option '--gpu <name>' cannot be used with option '--memory <gib>'",
+    ],
+    [
+      ['plan', 'preset:llama-3.1-8b', '--context', '200000'],
+      "--context is 200000, expected at most 131072, the model's own limit",
     ],
     [['info', 'preset:9b'], `model is 'preset:9b', expected ${presetNames}`],
   ])('%j', async (args, message, input) => {

@@ -7,7 +7,9 @@ import { binding } from '../dist/binding.js'
 import { openCheckpoint } from '../dist/checkpoint/folder.js'
 import { readHeader, type TensorData, writeSafetensors } from '../dist/checkpoint/safetensors.js'
 import { loadWeights, type WeightOptions } from '../dist/checkpoint/weights.js'
-import { type LoadOptions, type Model, ops, scope, type Tensor, tensor } from '../dist/index.js'
+import { type Device, type LoadOptions, type Model, ops, presets, scope, type Tensor, tensor } from '../dist/index.js'
+import { sizesFor } from '../dist/load.js'
+import { planMemory } from '../dist/plan.js'
 import { collect, demoExpected, demoFolder, folderLike, goldenFolder, load } from './demo.js'
 import { device, memory, missing } from './device.ts'
 import { expectNoThreads } from './text/folders.js'
@@ -370,10 +372,66 @@ describe('refuses', () => {
     await expect(load(folder)).rejects.toThrow(/model\.safetensors: \S+ ends at byte \d+, expected at most 8000000, /)
   })
 
-  test('more state than there is memory', async () => {
+  test('more than there is memory: before anything is read, with what would fit', async () => {
+    const progress = vi.fn()
+    const failure = await load(demoFolder, { cacheTokens: 2 ** 31 - 1, onProgress: progress }).catch((error) => error)
+    const [, fitting] =
+      /^load: memory is \S+ GiB, expected at least \S+ GiB: \S+ GiB are missing; it fits with cacheTokens of at most ([\d,]+)$/.exec(
+        failure.message,
+      )!
+    expect(Number(fitting!.replaceAll(',', ''))).toBeGreaterThan(4096)
+    expect(progress).not.toHaveBeenCalled()
+  })
+
+  test('memory that others took meanwhile', async () => {
     const asked =
       /^load: room for 8 sequences and 2147483647 tokens of keys and values: \S+: out of memory: asked for \d+\.\d\d GiB, \d+\.\d\d GiB free; lower context, sequences or cacheTokens$/
+    vi.spyOn(binding, 'memory').mockReturnValue({ used: 0, cached: 0, free: 2 ** 50 })
     // The first layers' state fits, the keys do not.
     await expect(load(demoFolder, { cacheTokens: 2 ** 31 - 1 })).rejects.toThrow(asked)
+    vi.restoreAllMocks()
+  })
+})
+
+describe('sizes on a GPU', () => {
+  const GiB = 2 ** 30
+  const config = presets['8b']
+  const sizes = (free: number, options: LoadOptions, loaded = false) => {
+    const gpu = { name: 'cuda:0', memory: () => ({ used: 0, cached: 0, free }) } as Device
+    return sizesFor(gpu, { config, tensors: new Map() }, { weights: 'fp8', ...options }, loaded)
+  }
+  const total = (options: LoadOptions) => planMemory(config, { weights: 'fp8', ...options }).total
+
+  test('by default bf16, long batches, and keys and values for all sequences', () => {
+    const { dtype, prefillTokens, cacheTokens } = sizes(80 * GiB, {})
+    expect({ dtype, prefillTokens, cacheTokens }).toEqual({ dtype: 'bf16', prefillTokens: 8192, cacheTokens: 8 * 8192 })
+  })
+
+  test.each([
+    [40, 2, { context: 131_072, sequences: 32 }],
+    [13, 0.65, { context: 65_536, sequences: 8 }],
+  ])('%f GiB: keys and values fill it but for %f GiB', (free, spare, options) => {
+    const { cacheTokens } = sizes(free * GiB, options)
+    expect(total({ ...options, cacheTokens })).toBeLessThanOrEqual((free - spare) * GiB)
+    expect(total({ ...options, cacheTokens: cacheTokens + 1 })).toBeGreaterThan((free - spare) * GiB)
+  })
+
+  test.each([
+    [30, 1.5],
+    [6, 0.5],
+  ])('%f GiB beside weights that are there already: all but %f GiB', (free, spare) => {
+    const options = { context: 131_072, sequences: 16, ssmState: 'f16' } as const
+    const { weights } = planMemory(config, { weights: 'fp8' })
+    const { cacheTokens } = sizes(free * GiB, options, true)
+    expect(total({ ...options, cacheTokens }) - weights).toBeLessThanOrEqual((free - spare) * GiB)
+    expect(total({ ...options, cacheTokens: cacheTokens + 1 }) - weights).toBeGreaterThan((free - spare) * GiB)
+  })
+
+  test('one context is enough, where the spare memory is not; what is given is kept; what does not fit is refused', () => {
+    const options = { context: 32_768, sequences: 4 }
+    const least = total({ ...options, cacheTokens: 32_768 })
+    expect(sizes(least, options).cacheTokens).toBe(32_768)
+    expect(() => sizes(least - 1, options)).toThrow(/^load: memory is .*; it fits with .*a context of at most /)
+    expect(sizes(80 * GiB, { ...options, cacheTokens: 40_000 }).cacheTokens).toBe(40_000)
   })
 })

@@ -4,6 +4,7 @@
  */
 import type { MappedFile } from '../../binding.js'
 import { binding } from '../binding.js'
+import { outerProducts } from '../model/config.js'
 import type { Weights } from '../model/layer.js'
 import { type ActivationScaling, Linear } from '../model/linear.js'
 import { ops } from '../ops.js'
@@ -119,18 +120,16 @@ export async function settled(t: Tensor): Promise<void> {
 
 /**
  * What each matrix is kept in; undefined: as stored. With fp8 embeddings stay bf16, and so do the first and last
- * `bf16Gemms` products. Query, key and value are one product in the published model.
+ * `bf16Gemms` products.
  */
 export function formatOfMatrices(
   tensors: readonly { name: string; role: Role }[],
   { format, bf16Gemms }: WeightOptions,
 ): (name: string) => WeightFormat | undefined {
   if (format !== 'fp8') return () => format
-  const product = (name: string) => name.replace(/[qkv]_proj/, 'qkv_proj')
   const matrices = tensors.filter(({ role }) => role === 'matrix').map(({ name }) => name)
-  const products = [...new Set(matrices.map(product))]
-  const inner = new Set(products.slice(bf16Gemms, Math.max(0, products.length - bf16Gemms)))
-  const quantised = new Set(matrices.filter((name) => inner.has(product(name))))
+  const kept = outerProducts(matrices, bf16Gemms)
+  const quantised = new Set(matrices.filter((name) => !kept.has(name)))
   return (name) => (quantised.has(name) ? 'fp8' : 'bf16')
 }
 

@@ -9,11 +9,8 @@ import {
   parameterCounts,
   stateBytes,
 } from '../model/config.js'
-import { type PresetName, presets } from '../model/presets.js'
-import { choices } from '../options.js'
 import { choiceFlag } from './flags.js'
-
-const presetNames = Object.keys(presets).map((name) => `preset:${name}`)
+import { modelArgument, openModel, type Tensors } from './model.js'
 
 const examples = `
 Examples:
@@ -23,15 +20,15 @@ Examples:
 export function infoCommand(): Command {
   return new Command('info')
     .description('tells the layers, parameters and memory of a model')
-    .argument('<model>', `folder of a Hugging Face checkpoint, or ${choices(presetNames)}`)
+    .addArgument(modelArgument())
     .addOption(choiceFlag('--dtype <type>', 'activations and caches: f32 or bf16; f32 by default', 'f32', 'bf16'))
     .addOption(choiceFlag('--kv-cache <format>', 'keys and values: fp8; as activations by default', 'fp8'))
     .option('--json', 'print one JSON object')
     .addHelpText('after', examples)
     .addOption(choiceFlag('--ssm-state <type>', 'states of Mamba-2: f32 (default) or f16', 'f32', 'f16'))
     .action(async (name: string, { dtype = 'f32', kvCache, ssmState, json }: InfoOptions) => {
-      const { config, stored } = await open(name)
-      const info = describeModel(config, stored, formatsOf(dtype, kvCache, ssmState))
+      const { config, tensors } = await openModel(name)
+      const info = describeModel(config, tensors && storedOf(tensors), formatsOf(dtype, kvCache, ssmState))
       console.log(json ? JSON.stringify({ model: name, ...info }) : [name, ...infoLines(info)].join('\n'))
     })
 }
@@ -46,19 +43,13 @@ interface InfoOptions {
 /** Tensors and bytes in the files, by dtype. */
 type Stored = Record<string, { tensors: number; bytes: number }>
 
-async function open(name: string): Promise<{ config: Config; stored?: Stored }> {
-  if (name.startsWith('preset:')) {
-    if (!presetNames.includes(name)) throw new RangeError(`model is '${name}', expected ${choices(presetNames)}`)
-    return { config: presets[name.slice('preset:'.length) as PresetName] }
-  }
-  const { openCheckpoint } = await import('../checkpoint/folder.js')
-  const { config, tensors } = await openCheckpoint(name)
+function storedOf(tensors: Tensors): Stored {
   const stored: Stored = {}
   for (const { dtype, start, end } of tensors.values()) {
     const before = stored[dtype] ?? { tensors: 0, bytes: 0 }
     stored[dtype] = { tensors: before.tensors + 1, bytes: before.bytes + end - start }
   }
-  return { config, stored }
+  return stored
 }
 
 function describeModel(config: Config, stored: Stored | undefined, formats: Formats) {

@@ -11,6 +11,7 @@ import { doctorCommand } from './doctor.js'
 import { generateCommand } from './generate.js'
 import { infoCommand } from './info.js'
 import { logitsCommand } from './logits.js'
+import { planCommand } from './plan.js'
 
 const { version, description } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))
 
@@ -44,7 +45,13 @@ const program = new Command('nemotron-h')
   })
   .addHelpText('after', '\nnemotron-h COMMAND --help tells more, with examples.')
 
-const commands = [generateCommand(stopped.signal), logitsCommand(stopped.signal), infoCommand(), doctorCommand(version)]
+const commands = [
+  generateCommand(stopped.signal),
+  logitsCommand(stopped.signal),
+  infoCommand(),
+  planCommand(),
+  doctorCommand(version),
+]
 for (const command of commands) program.addCommand(command.copyInheritedSettings(program))
 
 try {

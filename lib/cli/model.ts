@@ -1,10 +1,33 @@
-/** The options by which commands load a model, and the loading, with a bar where someone watches. */
+/**
+ * The models of commands: those that are only described, folders and presets; the options by which others are loaded, and
+ * the loading, with a bar where someone watches.
+ */
 import cliProgress from 'cli-progress'
-import { type Command, Option } from 'commander'
+import { Argument, type Command, Option } from 'commander'
+import type { Checkpoint } from '../checkpoint/folder.js'
 import type { LoadProgress } from '../checkpoint/weights.js'
 import type { LoadOptions, Model } from '../load.js'
-import { integer } from '../options.js'
+import type { Config } from '../model/config.js'
+import { type PresetName, presets } from '../model/presets.js'
+import { choices, integer } from '../options.js'
 import { choiceFlag, numberFlag, pick } from './flags.js'
+
+const presetNames = Object.keys(presets).map((name) => `preset:${name}`)
+
+export const modelArgument = () =>
+  new Argument('<model>', `folder of a Hugging Face checkpoint, or ${choices(presetNames)}`)
+
+export type Tensors = Checkpoint['tensors']
+
+/** What a folder or preset describes; of a folder, also its tensors. */
+export async function openModel(name: string): Promise<{ config: Config; tensors?: Tensors }> {
+  if (name.startsWith('preset:')) {
+    if (!presetNames.includes(name)) throw new RangeError(`model is '${name}', expected ${choices(presetNames)}`)
+    return { config: presets[name.slice('preset:'.length) as PresetName] }
+  }
+  const { openCheckpoint } = await import('../checkpoint/folder.js')
+  return await openCheckpoint(name)
+}
 
 const loadFlags = {
   device: new Option('--device <name>', 'cpu, cuda (the first GPU) or cuda:N; cpu by default'),

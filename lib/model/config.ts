@@ -115,6 +115,17 @@ const mixerShapes: Record<LayerKind, (config: Config) => Shapes> = {
   },
 }
 
+/**
+ * Of the matrices' names, in the order of the model, those of the first and last `count` products. Query, key and value
+ * are one product in the published model.
+ */
+export function outerProducts(matrices: readonly string[], count: number): Set<string> {
+  const product = (name: string) => name.replace(/[qkv]_proj/, 'qkv_proj')
+  const products = [...new Set(matrices.map(product))]
+  const outer = new Set([...products.slice(0, count), ...products.slice(Math.max(0, products.length - count))])
+  return new Set(matrices.filter((name) => outer.has(product(name))))
+}
+
 /** inner = H*P, the width of x, z and y; channels = H*P + 2*G*N, the width of [x | B | C] under the convolution. */
 export function mambaWidths({ heads, headDim, groups, stateSize }: MambaConfig): { inner: number; channels: number } {
   const inner = heads * headDim
@@ -166,6 +177,12 @@ export const formatsOf = (act: Formats['act'], kvCache?: 'fp8', ssm: Formats['ss
   kv: kvCache ? 'e4m3' : act,
   ssm,
 })
+
+/** Tokens in a page of keys and values. */
+export const pageSize = 64
+
+/** Pages that this many tokens of one sequence take. */
+export const pagesFor = (tokens: number) => Math.ceil(tokens / pageSize)
 
 export interface StateBytes {
   /** Keys and values of all attention layers, for one token. */

@@ -4,14 +4,11 @@
  */
 import { scope } from '../scope.js'
 import { tensor } from '../tensor.js'
+import { pageSize, pagesFor } from './config.js'
 import type { Batch, LayerState } from './layer.js'
 import type { NemotronH } from './nemotron-h.js'
 
-/** Tokens in a page of keys and values. */
-const pageSize = 64
-
-/** Pages that this many tokens of one sequence take. */
-export const pagesFor = (tokens: number) => Math.ceil(tokens / pageSize)
+export { pagesFor } from './config.js'
 
 export interface Reservation {
   slot: number

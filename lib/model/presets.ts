@@ -1,7 +1,8 @@
 // The published Nemotron-H models, one row each: arXiv 2504.03624 table 1 (8B, 56B), and for the rest NVIDIA's
-// Megatron-Bridge providers, which agree with Megatron-LM and NeMo on every number here.
+// Megatron-Bridge providers, which agree with Megatron-LM and NeMo on every number here. Below them the Transformers
+// that the paper compares them with.
 
-import { type Config, type LayerKind, layerLetters } from './config.js'
+import { type Config, type Family, type LayerKind, layerLetters, type RopeScaling } from './config.js'
 
 interface Row {
   pattern: string
@@ -36,12 +37,59 @@ const rows = {
   },
 } satisfies Record<string, Row>
 
-export type PresetName = keyof typeof rows
+interface TransformerRow {
+  family: Family
+  blocks: number // of an attention layer and an MLP layer
+  hidden: number
+  ffn: number
+  heads: number // query heads, of 128
+  kvHeads: number
+  qkvBias?: boolean
+  activation: Config['mlp']['activation']
+  vocab: number
+  theta: number
+  scaling?: RopeScaling
+  eps: number
+  positions: number
+  ids: [bos: number, eos: number]
+}
+
+// The base models. Llama's sizes, frequencies and positions are those of NeMo's Llama31Config classes, with the ids of
+// config.json. (Some copies of the 405B have 16 KV heads: the 8 of the model, each twice.)
+// biome-ignore format: a table
+const llama = {
+  family: 'llama', activation: 'silu_gated', kvHeads: 8, vocab: 128256, theta: 500_000, eps: 1e-5, positions: 131072,
+  scaling: { factor: 8, lowFreqFactor: 1, highFreqFactor: 4, originalMaxPositions: 8192 }, ids: [128000, 128001],
+} satisfies Partial<TransformerRow>
+// Megatron-Bridge's Qwen25ModelProvider classes; positions and ids of the 7B's config.json, and of the 72B's the eps, which
+// is not the 7B's.
+// biome-ignore format: a table
+const qwen = {
+  family: 'qwen2', qkvBias: true, activation: 'silu_gated', vocab: 152064, theta: 1e6, positions: 131072, ids: [151643, 151643],
+} satisfies Partial<TransformerRow>
+
+// biome-ignore format: a table
+const transformerRows = {
+  'llama-3.1-8b': { ...llama, blocks: 32, hidden: 4096, ffn: 14336, heads: 32 },
+  'llama-3.1-70b': { ...llama, blocks: 80, hidden: 8192, ffn: 28672, heads: 64 },
+  'llama-3.1-405b': { ...llama, blocks: 126, hidden: 16384, ffn: 53248, heads: 128 },
+  'qwen-2.5-7b': { ...qwen, blocks: 28, hidden: 3584, ffn: 18944, heads: 28, kvHeads: 4, eps: 1e-6 },
+  'qwen-2.5-72b': { ...qwen, blocks: 80, hidden: 8192, ffn: 29568, heads: 64, kvHeads: 8, eps: 1e-5 },
+  // Never released. arXiv 2504.03624 has its sizes, but for the vocabulary, here that of Nemotron-H-8B, which saw the same
+  // data, and RoPE's theta, here that of RoPE's paper (arXiv 2104.09864).
+  'nemotron-t-8b': {
+    family: 'llama', blocks: 32, hidden: 4096, ffn: 21504, heads: 32, kvHeads: 8, activation: 'relu2', vocab: 131072,
+    theta: 10_000, eps: 1e-5, positions: 8192, ids: [1, 2],
+  },
+} satisfies Record<string, TransformerRow>
+
+export type PresetName = keyof typeof rows | keyof typeof transformerRows
 
 /** The sizes of a published model, without its weights: for estimates, benches and models with random weights. */
-export const presets = Object.fromEntries(Object.entries(rows).map(([name, row]) => [name, config(row)])) as Readonly<
-  Record<PresetName, Config>
->
+export const presets = Object.fromEntries([
+  ...Object.entries(rows).map(([name, row]) => [name, config(row)]),
+  ...Object.entries(transformerRows).map(([name, row]) => [name, transformer(row)]),
+]) as Readonly<Record<PresetName, Config>>
 
 /** The standard deviation that training began with, where known (Megatron-LM). The 47B was cut from the 56B, 9B from 12B. */
 export const initStd: Partial<Record<PresetName, number>> = {
@@ -76,6 +124,30 @@ function config({ pattern, hidden, ffn, heads, mamba, positions }: Row): Config 
     bosId: 1,
     eosIds: [2],
     padId: 0,
+    dtype: 'bf16',
+  }
+}
+
+function transformer(row: TransformerRow): Config {
+  const { theta, scaling } = row
+  return {
+    family: row.family,
+    vocabSize: row.vocab,
+    hiddenSize: row.hidden,
+    layers: Array.from({ length: row.blocks }, () => ['attention', 'mlp'] as const).flat(),
+    attention: {
+      heads: row.heads,
+      kvHeads: row.kvHeads,
+      headDim: 128,
+      qkvBias: row.qkvBias ?? false,
+      rope: { theta, ...(scaling ? { scaling } : {}) },
+    },
+    mlp: { intermediateSize: row.ffn, activation: row.activation },
+    normEps: row.eps,
+    tieWordEmbeddings: false,
+    maxPositions: row.positions,
+    bosId: row.ids[0],
+    eosIds: [row.ids[1]],
     dtype: 'bf16',
   }
 }

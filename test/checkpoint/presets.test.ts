@@ -1,7 +1,7 @@
 // The published models: parameter counts, layer patterns, state sizes.
 import { expect, test } from 'vitest'
 import { tensorSpecs } from '../../dist/checkpoint/names.js'
-import { formatsOf, layerLetters, parameterCounts, stateBytes } from '../../dist/model/config.js'
+import { type Config, formatsOf, layerLetters, parameterCounts, stateBytes } from '../../dist/model/config.js'
 import { type PresetName, presets } from '../../dist/model/presets.js'
 import { llama, qwen2, read } from './fixtures.ts'
 
@@ -9,6 +9,7 @@ const names = Object.keys(presets) as PresetName[]
 
 // As shipped: NVIDIA's Megatron-Bridge, Megatron-LM and NeMo agree on these strings.
 const four = 'M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M-'
+const transformer = (blocks: number) => '*-'.repeat(blocks)
 const published: Record<PresetName, [parameters: number, pattern: string]> = {
   '4b': [4_489_223_040, four],
   '8b': [8_100_852_736, four],
@@ -22,6 +23,14 @@ const published: Record<PresetName, [parameters: number, pattern: string]> = {
   ],
   '9b-v2': [8_888_227_328, 'M-M-M-MM-M-M-M*-M-M-M*-M-M-M-M*-M-M-M-M*-M-MM-M-M-M-M-M-'],
   '12b-v2': [12_310_001_152, 'M-M-M-M*-M-M-M-M*-M-M-M-M*-M-M-M-M*-M-M-M-M*-M-M-M-M*-M-M-M-M-'],
+  // Published as 8.03, 70.55, 405.85, 7.62 and 72.71 billion.
+  'llama-3.1-8b': [8_030_261_248, transformer(32)],
+  'llama-3.1-70b': [70_553_706_496, transformer(80)],
+  'llama-3.1-405b': [405_853_388_800, transformer(126)],
+  'qwen-2.5-7b': [7_615_616_512, transformer(28)],
+  'qwen-2.5-72b': [72_706_203_648, transformer(80)],
+  // Not released, so by hand: 32 blocks of 2 (4096 + 1024) x 4096 and 2 x 21504 x 4096, 65 norms, 2 x 131072 x 4096.
+  'nemotron-t-8b': [32 * (41_943_040 + 176_160_768) + 65 * 4096 + 2 * 536_870_912, transformer(32)],
 }
 
 test.each(names)('%s has the published pattern and number of parameters', (name) => {
@@ -77,4 +86,19 @@ test('what a sequence costs beside the weights', () => {
     ssmPerSequence: 864 * 2 ** 20,
   })
   expect(stateBytes(read(llama), formatsOf('f32'))).toEqual({ kvPerToken: 64, convPerSequence: 0, ssmPerSequence: 0 })
+})
+
+test('the Transformers: positions, frequencies, biases, ids of the ends', () => {
+  const facts = ({ family, maxPositions, attention, bosId, eosIds, normEps }: Config) => ({
+    ...{ family, maxPositions, bosId, eosIds, normEps, qkvBias: attention.qkvBias, rope: attention.rope },
+  })
+  const scaling = { factor: 8, lowFreqFactor: 1, highFreqFactor: 4, originalMaxPositions: 8192 }
+  const all = { maxPositions: 131_072 }
+  const meta = { ...all, family: 'llama', bosId: 128_000, eosIds: [128_001], normEps: 1e-5, qkvBias: false }
+  for (const name of ['llama-3.1-8b', 'llama-3.1-70b', 'llama-3.1-405b'] as const) {
+    expect(facts(presets[name])).toEqual({ ...meta, rope: { theta: 500_000, scaling } })
+  }
+  const qwen = { ...all, family: 'qwen2', bosId: 151_643, eosIds: [151_643], qkvBias: true, rope: { theta: 1e6 } }
+  expect(facts(presets['qwen-2.5-7b'])).toEqual({ ...qwen, normEps: 1e-6 })
+  expect(facts(presets['qwen-2.5-72b'])).toEqual({ ...qwen, normEps: 1e-5 })
 })
