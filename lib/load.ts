@@ -119,7 +119,12 @@ const gpuDefaults: DeviceDefaults = { dtype: 'bf16', prefillTokens: 8192 }
  * there.
  * @throws RangeError for options that contradict the model or each other; Error where they do not fit
  */
-export function sizesFor(device: Device, { config, tensors }: Source, options: Partial<LoadOptions>, loaded: boolean) {
+export function sizesFor(
+  device: Device,
+  { config, tensors }: Pick<Source, 'config' | 'tensors'>,
+  options: Partial<LoadOptions>,
+  loaded: boolean,
+) {
   const defaults = defaultsOf[device.name] ?? gpuDefaults
   const context = options.context ?? config.maxPositions
   const sequences = options.sequences ?? 8
@@ -193,6 +198,7 @@ export async function loadRandom(config: Config, name: string, options?: LoadOpt
   const checked = checkOptions(options)
   const on = device(checked.device ?? 'cpu')
   const source = { folder: name, config, generation: { eosIds: config.eosIds, doSample: false } }
+  checked.signal?.throwIfAborted()
   sizesFor(on, source, checked, false)
   const weights = await randomWeights(config, { ...weightOptions(on, checked), seed: checked.seed ?? 0, std })
   return modelOf(on, source, weights, undefined, ChatTemplate.none(name), checked)

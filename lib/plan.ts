@@ -328,7 +328,9 @@ function layerTensors(config: Config, { T, decode, act, scaling }: BatchSize, { 
     },
     mlp() {
       const { intermediateSize: F, activation } = config.mlp
-      if (activation === 'silu_gated') return [...normed(D, 'gate', 'up'), ...acts(F, F, F), ...own(F, 'down')]
+      if (activation === 'silu_gated') {
+        return [...normed(D, 'gate', 'up'), ...acts(F, F), ...(wants('down') ? quantized(F) : acts(F))]
+      }
       const amax = wants('down') ? scales : 4
       return [...normed(D, 'up'), ...acts(F), amax, ...(wants('down') ? quantized(F) : [])]
     },
@@ -376,9 +378,11 @@ function workspaceBytes(
   const cublasLt = 32 * 2 ** 20 // gemm/cublaslt/cublaslt.cu
   const pages = 4 * pagesFor(cacheTokens) // attention/pages.cu, when keys are appended
   const largest = [streaming, cublasLt, pages, attentionParts(config, decode)]
-  // norm_quantize.cu: the norm [T,D], where it is not quantised as it is made, and a number for each row.
+  // norm_quantize.cu: the norm [T,D], or product [T,F], where it is not quantised as it is made, and a number for each row.
   const quantises = fp8 && scaling !== 'none'
-  if (quantises) largest.push(T * config.hiddenSize * act + 4 * T)
+  const { intermediateSize, activation } = config.mlp
+  const width = activation === 'silu_gated' ? Math.max(config.hiddenSize, intermediateSize) : config.hiddenSize
+  if (quantises) largest.push(T * width * act + 4 * T)
   if (config.mamba) {
     const { heads, headDim, stateSize, groups, chunkSize } = config.mamba
     const { inner } = mambaWidths(config.mamba)

@@ -56,7 +56,8 @@ export const mutants: Mutant[] = [
     file,
     title: 'the largest that a thread holds',
     find: 'norm::round_to<typename Source::Element>(part.held[i]));\n  const float scale = scale_from_amax<To>(block_reduce<kMost, struct Most>(most, Max{}))',
-    replace: 'norm::round_to<typename Source::Element>(part.held[i]));\n  const float scale = scale_from_amax<To>(most)',
+    replace:
+      'norm::round_to<typename Source::Element>(part.held[i]));\n  const float scale = scale_from_amax<To>(most)',
     op: 'rmsNormQuantize',
     cases: ['the largest in every place, a scale for each row'],
     caught: wrong,
