@@ -1,8 +1,27 @@
 #include "device.h"
 
+#include <optional>
 #include <utility>
 
 namespace nemotron_h {
+namespace {
+
+// All of them, one after the other; then throws what went wrong first.
+void run(const std::vector<Job>& jobs) {
+  std::optional<OpError> first;
+  for (const Job& job : jobs) {
+    try {
+      job.work();
+    } catch (const OpError& e) {
+      if (!first) first = e;
+    } catch (const std::exception& e) {
+      if (!first) first = OpError(job.op, e.what());
+    }
+  }
+  if (first) throw *first;
+}
+
+}  // namespace
 
 void Device::submit(const char* op, std::function<void()> work) {
   if (graph_) graph_->recorded_->push_back({op, std::move(work)});
@@ -20,7 +39,8 @@ std::unique_ptr<Graph> Device::end_capture() {
 }
 
 void Device::replay(const Graph& graph) {
-  const auto& jobs = tracing_ ? graph.recorded_ : graph.compiled_;
+  if (!tracing_) return enqueue("replay", [jobs = graph.compiled_] { run(*jobs); });
+  const auto& jobs = graph.recorded_;
   for (size_t i = 0; i < jobs->size(); ++i) enqueue((*jobs)[i].op, [jobs, i] { (*jobs)[i].work(); });
 }
 

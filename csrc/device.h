@@ -71,7 +71,7 @@ class Device {
   std::unique_ptr<Graph> end_capture();
   void cancel_capture() { graph_ = nullptr; }
   bool capturing() const { return graph_ != nullptr; }
-  // Queues the recorded work once more.
+  // Queues the recorded work once more, as one job.
   void replay(const Graph& graph);
 
   // From here to end_trace(), it is noted when each op runs. Replays run op by op.
