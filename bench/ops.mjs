@@ -3,12 +3,11 @@
 //
 // npm run bench:ops [-- --device cuda --models 8b,47b,56b --tokens 8192 --sequences 64 --context 8192 --only REGEXP
 //                       --seconds 0.3 --json FILE]
-import { spawn } from 'node:child_process'
 import { writeFile } from 'node:fs/promises'
 import { cpus } from 'node:os'
-import { text } from 'node:stream/consumers'
 import { parseArgs } from 'node:util'
 import { device, presets } from '../dist/index.js'
+import { python } from './python.mjs'
 import { entries } from './shapes.mjs'
 import { cacheBytes, timer } from './time.mjs'
 
@@ -34,22 +33,6 @@ const sizes = {
 }
 const target = device(values.device)
 const timing = { device: values.device, cacheBytes: cacheBytes(values.device), seconds: Number(values.seconds) }
-
-/** PyTorch's times of the same work in seconds, and what it reaches in a copy and a matrix product; null without it. */
-async function peers(asked) {
-  if (onCpu) return null
-  const python = spawn('python3', [new URL('ops_torch.py', import.meta.url).pathname], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-  })
-  const failed = new Promise((resolve) => python.on('error', resolve)) // no python3
-  python.stdin.on('error', () => {}).end(JSON.stringify(asked))
-  const answer = await Promise.race([text(python.stdout), failed])
-  try {
-    return JSON.parse(answer)
-  } catch {
-    return null
-  }
-}
 
 const rows = []
 const wanted = new RegExp(values.only)
@@ -80,9 +63,14 @@ for (const model of values.models.split(',')) {
   }
 }
 
-const torch = await peers(
-  [...new Set(rows.filter(({ peer }) => peer).map(({ peer }) => JSON.stringify(peer)))].map((p) => JSON.parse(p)),
-)
+// PyTorch's times of the same work in seconds, and what it reaches in a copy and a matrix product; null without it.
+const asked = [...new Set(rows.filter(({ peer }) => peer).map(({ peer }) => JSON.stringify(peer)))]
+const torch = onCpu
+  ? null
+  : await python(
+      'ops_torch.py',
+      asked.map((peer) => JSON.parse(peer)),
+    )
 const ceilings = torch?.ceilings ?? {}
 for (const row of rows) {
   const other = row.peer && torch?.times[JSON.stringify(row.peer)]

@@ -80,7 +80,7 @@ const mayKnow = {
   'lib/cli/': ['lib/', 'package.json', 'node:', 'commander', 'cli-progress'],
 
   'test/': ['csrc/', 'dist/', 'binding.d.ts', 'nemotron-h', 'node:', 'vitest', 'fast-check'],
-  'bench/': ['csrc/', 'dist/', 'binding.d.ts', 'nemotron-h', 'node:', 'tinybench'],
+  'bench/': ['csrc/', 'dist/', 'binding.d.ts', 'nemotron-h', 'node:', 'tinybench', 'echarts'],
   'examples/': ['nemotron-h', 'node:'], // what a user has
   'scripts/': ['node:'],
 }

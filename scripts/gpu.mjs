@@ -22,7 +22,10 @@ const { values } = parseArgs({
 const out = values.out
 const bench = (name, ...args) => ['bench/ops.mjs', '--device', 'cuda', '--json', join(out, `${name}.json`), ...args]
 
-/** In order of importance. `share`: of the time that is left when it begins, the most it may take. */
+/**
+ * In order of importance. `share`: of the time that is left when it begins, the most it may take. `ends`: it is told how
+ * many minutes those are, and ends by itself.
+ */
 const steps = [
   { name: 'doctor', args: ['dist/cli/main.js', 'doctor'], share: 0.1 },
   { name: 'test', args: ['scripts/test-cuda.mjs'], share: 0.5 },
@@ -50,6 +53,12 @@ const steps = [
   { name: 'ops-56b', args: bench('ops-56b', '--models', '56b'), share: 0.5 },
   { name: 'ops-47b', args: bench('ops-47b', '--models', '47b'), share: 0.5 },
   { name: 'decode', args: ['bench/decode.mjs', '--device', 'cuda'], share: 0.5 },
+  {
+    name: 'figure',
+    args: ['bench/figure.mjs', '--device', 'cuda', '--out', join(out, 'figure')],
+    share: 0.9,
+    ends: true,
+  },
   { name: 'sanitize', args: ['scripts/test-cuda.mjs', '--sanitize'], share: 1 },
 ]
 const only = values.only?.split(',')
@@ -77,12 +86,18 @@ const library = process.env.NEMOTRON_H_CUBLASLT ?? packagedCublasLt()
 const env = library ? { ...process.env, NEMOTRON_H_CUBLASLT: library } : process.env
 
 /** Runs a step with its output shown and kept; what became of it. */
-function run({ name, args, share }) {
+function run({ name, args, share, ends }) {
   const allowed = Math.max(0, share * (end - Date.now() - 10_000))
+  const told = ends ? ['--minutes', `${Math.max(0.1, (allowed - 30_000) / 60_000)}`] : []
   const began = performance.now()
   const log = createWriteStream(join(out, `${name}.log`))
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, args, { cwd: root, env, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
+    const child = spawn(process.execPath, [...args, ...told], {
+      cwd: root,
+      env,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      detached: true,
+    })
     for (const stream of [child.stdout, child.stderr]) {
       stream.on('data', (data) => {
         log.write(data)

@@ -1,0 +1,148 @@
+// What JavaScript's side costs, whatever the device: a call of an op, a decode step of a model as deep as the 8B, text to
+// tokens and back. npm run bench:host [-- --device cuda --seconds 0.5 --out FOLDER]
+//
+// A call is timed until it returns, with its work queued; the work itself is waited for outside. Of a decode step it is the
+// time in which the event loop was busy (performance.eventLoopUtilization), with a model so narrow that all else is little.
+import { mkdir, writeFile } from 'node:fs/promises'
+import { cpus } from 'node:os'
+import { join } from 'node:path'
+import { performance } from 'node:perf_hooks'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { Bench } from 'tinybench'
+import { device as deviceOf, empty, ops, presets, scope, tensor } from '../dist/index.js'
+import { loadRandom } from '../dist/load.js'
+import { TextStream } from '../dist/text/stream.js'
+import { Tokenizer } from '../dist/text/tokenizer.js'
+import { commit } from './commit.mjs'
+
+const { values } = parseArgs({
+  options: {
+    device: { type: 'string', default: 'cpu' },
+    seconds: { type: 'string', default: '0.5' },
+    out: { type: 'string', default: 'bench/results/host' },
+  },
+})
+const device = deviceOf(values.device)
+const done = empty('u8', [0], device.name)
+
+/** Microseconds: the median, and what 99 of 100 are below. `per`: how many of what is named one call does, if several. */
+async function timed(entries) {
+  const bench = new Bench({ time: 1000 * Number(values.seconds), warmupTime: 50 })
+  for (const { what, call, after } of entries) bench.add(what, call, after ? { afterEach: after } : {})
+  await bench.run()
+  return bench.tasks.map(({ name, result }, i) => {
+    if (result.error) throw result.error
+    const us = (ms) => Number(((1000 * ms) / (entries[i].per ?? 1)).toPrecision(3))
+    return { what: name, us: us(result.latency.p50), p99: us(result.latency.p99) }
+  })
+}
+
+async function opCalls() {
+  const x = tensor(new Float32Array(16), 'f32', [1, 16], device.name)
+  const y = empty('f32', [1, 16], device.name)
+  const per = 64 // more than a clock's resolution, fewer than a queue holds
+  const repeat = (call) => () => {
+    for (let i = 0; i < per; i++) call()
+  }
+  const graph = device.capture(() => repeat(() => ops.relu2(x, y))())
+  const drained = () => done.read()
+  const rows = await timed([
+    { what: 'op call, result given', per, call: repeat(() => ops.relu2(x, y)), after: drained },
+    {
+      what: 'op call, new result, in a scope',
+      per,
+      call: repeat(() => scope(() => void ops.relu2(x))),
+      after: drained,
+    },
+    { what: `replay of a graph of ${per} op calls`, call: () => graph.replay(), after: drained },
+  ])
+  for (const t of [x, y, graph]) t.dispose()
+  return rows
+}
+
+/** Microseconds of the event loop for each decode step: 52 layers, all of them narrow. */
+async function decodeSteps() {
+  const config = {
+    ...presets['8b'],
+    vocabSize: 512,
+    hiddenSize: 64,
+    attention: { ...presets['8b'].attention, heads: 4, kvHeads: 2, headDim: 16 },
+    mlp: { ...presets['8b'].mlp, intermediateSize: 64 },
+    mamba: { ...presets['8b'].mamba, heads: 4, headDim: 16, groups: 2, stateSize: 16, chunkSize: 16 },
+  }
+  const [steps, most] = [200, 64]
+  const room = { sequences: most, context: 256, cacheTokens: 256 * most, prefillTokens: 1024 }
+  const model = await loadRandom(config, 'as deep as 8b', { device: device.name, weights: 'bf16', seed: 1, ...room })
+  const run = async (batch) => {
+    const options = { maxTokens: steps + 1, ignoreEos: true, temperature: 0 }
+    const sequences = Array.from({ length: batch }, (_, s) => model.generate([1 + s, 2, 3, 4], options))
+    await Promise.all(sequences.map((sequence) => sequence.next())) // prefill makes the first token
+    const [began, before] = [performance.now(), performance.eventLoopUtilization()]
+    await Promise.all(sequences.map(drain))
+    const { active } = performance.eventLoopUtilization(before)
+    return { busy: (1000 * active) / steps, whole: (1000 * (performance.now() - began)) / steps }
+  }
+  const rows = []
+  for (const batch of [1, 8, most]) {
+    await run(batch)
+    const runs = []
+    for (let i = 0; i < 5; i++) runs.push(await run(batch))
+    const { busy, whole } = runs.sort((a, b) => a.busy - b.busy)[2]
+    const what = `decode step, batch ${batch}: the event loop is busy`
+    rows.push({ what, us: Number(busy.toPrecision(3)), 'of a step of': Number(whole.toPrecision(3)) })
+  }
+  model.dispose()
+  return rows
+}
+
+async function drain(generation) {
+  for await (const _ of generation);
+}
+
+async function text() {
+  const tokenizer = await Tokenizer.load(fileURLToPath(new URL('../demo/model', import.meta.url)))
+  const prompt = 'In the beginning God created the heaven and the earth. '.repeat(200)
+  const ids = await tokenizer.encode(prompt)
+  const stream = new TextStream(tokenizer)
+  let next = 0
+  const rows = await timed([
+    {
+      what: `tokenisation, a prompt of ${ids.length} tokens, a token`,
+      per: ids.length,
+      call: () => tokenizer.encode(prompt),
+    },
+    {
+      what: `detokenisation, ${ids.length} tokens at once, a token`,
+      per: ids.length,
+      call: () => tokenizer.decode(ids),
+    },
+    { what: 'detokenisation, one token of a stream', call: () => stream.push([ids[next++ % ids.length]]) },
+  ])
+  tokenizer.dispose()
+  return rows
+}
+
+const rows = [...(await opCalls()), ...(await decodeSteps()), ...(await text())]
+const machine = {
+  cpu: cpus()[0]?.model,
+  cores: cpus().length,
+  node: process.version,
+  device: device.name,
+  commit: await commit(),
+}
+const date = new Date().toISOString()
+const cells = rows.map((row) => `| ${row.what} | ${row.us} | ${row.p99 ?? ''} | ${row['of a step of'] ?? ''} |`)
+const markdown = `# What JavaScript's side costs
+
+${machine.cpu}, ${machine.cores} cores, Node ${machine.node}, device ${machine.device}; commit ${machine.commit}; ${date}; \`npm run bench:host\`.
+Microseconds, medians. The work of an op is not in its call; tokenising is in a thread of its own, and timed to the answer.
+
+| | us | p99 | of a step of |
+| --- | --- | --- | --- |
+${cells.join('\n')}
+`
+await mkdir(values.out, { recursive: true })
+await writeFile(join(values.out, 'host.json'), `${JSON.stringify({ date, machine, rows }, null, 1)}\n`)
+await writeFile(join(values.out, 'host.md'), markdown)
+console.log(markdown)
