@@ -43,10 +43,8 @@ function test(name, build, files, env = {}) {
   console.log(`\ntest:simt: ${name}`)
   const report = join(reports, `simt-${name}.json`)
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`]
-  // A worker for each processor: Vitest leaves one free, which on two is half.
-  const workers = `--maxWorkers=${availableParallelism()}`
   const chosen = files.map((file) => `test/${file}`)
-  const passed = run('npx', ['vitest', 'run', workers, ...reporters, ...chosen, ...positionals], {
+  const passed = run('npx', ['vitest', 'run', ...reporters, ...chosen, ...positionals], {
     NEMOTRON_H_ADDON: join(root, `build/${build}/nemotron_h.node`),
     NEMOTRON_H_TEST_DEVICE: 'simt',
     ...env,
