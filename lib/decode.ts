@@ -8,8 +8,14 @@ import type { LayerState } from './model/layer.js'
 import type { NemotronH } from './model/nemotron-h.js'
 import { pageTable, type Reservation } from './model/pools.js'
 import { ops } from './ops.js'
-import type { SamplingRow } from './sampling.js'
-import { disposeSampled, readTokens, type Sampled, type SampledToken, SamplingBatch } from './sampling.js'
+import {
+  disposeSampled,
+  readTokens,
+  type Sampled,
+  type SampledToken,
+  SamplingBatch,
+  type SamplingRow,
+} from './sampling.js'
 import { scope } from './scope.js'
 import { empty, type Tensor, tensor } from './tensor.js'
 

@@ -62,7 +62,7 @@ describe('recorded steps', () => {
 
   test('are let go when there are many', async () => {
     const sequences = maxGraphs + 3
-    using model = await load(tiny, { sequences })
+    using model = await load(tiny, { sequences, cacheTokens: 64 * sequences }) // a page each
     const graphs = watchGraphs()
     const lengths = Array.from({ length: sequences }, (_, s) => s + 3)
     const alone = await generate(model, [9, 8], { maxTokens: sequences + 3 })

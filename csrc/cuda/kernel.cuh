@@ -229,6 +229,18 @@ __device__ float team_reduce(float v, Op op, unsigned first, unsigned warps) {
 template <int kThreads, class Tag, class Op>
 __device__ float block_reduce(float v, Op op) { return team_reduce<kThreads, Tag>(v, op, 0, blockDim.x / kWarp); }
 
+// Whether this block is the last of `others` + 1 to come here, and so finds what all of them have written.
+__device__ inline bool comes_last(unsigned* ticket, unsigned others) {
+  __syncthreads();  // all threads have written
+  bool last = false;
+  if (threadIdx.x == 0) {
+    __threadfence();
+    last = atomicInc(ticket, others) == others;  // which after the last is 0 again, for the next launch
+    __threadfence();
+  }
+  return __syncthreads_or(last);
+}
+
 // *most = max(*most, v), neither of which is negative: such floats are ordered as their bits are.
 __device__ inline void raise(float* most, float v) { atomicMax(reinterpret_cast<int*>(most), __float_as_int(v)); }
 

@@ -361,15 +361,7 @@ __global__ void __launch_bounds__(Decode<kP, KV, kTiles>::kThreads, Decode<kP, K
         bool finishes = true;
         if (first_worker < last_worker) {
           if (whole_from_here) Kept<kP, KV, kTiles>(p, worker, 0).store(sum, rows.row);
-          __syncthreads();
-          const unsigned others = last_worker - first_worker;
-          bool last = false;
-          if (threadIdx.x == 0) {
-            __threadfence();
-            last = atomicInc(&p.tickets[first_worker], others) == others;  // and is 0 again
-            __threadfence();
-          }
-          finishes = __syncthreads_or(last);
+          finishes = comes_last(&p.tickets[first_worker], last_worker - first_worker);
           if (finishes) {
             Kept<kP, KV, kTiles>(p, first_worker, 0).load(sum, rows.row);
             for (int w = first_worker + 1; w <= last_worker; ++w) {

@@ -54,18 +54,6 @@ struct Mamba2Step {
   __device__ int C_channel(int g, int n) const { return B_channel(G + g, n); }
 };
 
-// Whether this block is the last of `others` + 1 to come here, and so finds what all of them have written.
-__device__ bool comes_last(unsigned* ticket, unsigned others) {
-  __syncthreads();  // all threads have written
-  bool last = false;
-  if (threadIdx.x == 0) {
-    __threadfence();
-    last = atomicInc(ticket, others) == others;  // which after the last is 0 again, for the next launch
-    __threadfence();
-  }
-  return __syncthreads_or(last);
-}
-
 template <class To, int kN, class T, class E>
 __device__ void quantize_row(const Mamba2Step<T, E>& op, int s) {
   const Quantization& to = op.quantization;

@@ -7,7 +7,8 @@ const race = /nothing that orders the two/
 const tiles = ['a state of more than a tile']
 const small = ['three sequences']
 
-const step: Omit<Mutant, 'file' | 'op'>[] = [
+// Of comes_last(), which other kernels call too.
+const tickets: Omit<Mutant, 'file' | 'op'>[] = [
   {
     title: 'a ticket before all threads have written',
     find: '__syncthreads();  // all threads have written',
@@ -42,6 +43,9 @@ const step: Omit<Mutant, 'file' | 'op'>[] = [
     replace: 'atomicInc(ticket, others + 1) == others',
     cases: small,
   },
+]
+
+const step: Omit<Mutant, 'file' | 'op'>[] = [
   {
     title: 'sequences share tickets',
     find: 'static_cast<int64_t>(blockIdx.z) * (op.G + 1)',
@@ -357,6 +361,7 @@ const quantize: Omit<Mutant, 'file' | 'op'>[] = [
 
 const file = 'csrc/cuda/ssm/mamba2_step.cu'
 export const mutants: Mutant[] = [
+  ...tickets.map((mutant) => ({ ...mutant, file: 'csrc/cuda/kernel.cuh', source: file, op: 'mamba2Step' })),
   ...step.map((mutant) => ({ ...mutant, file, op: 'mamba2Step' })),
   ...quantize.map((mutant) => ({ ...mutant, file, op: 'mamba2StepQuantize' })),
 ]
