@@ -9,7 +9,7 @@ import { parseArgs } from 'node:util'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const vitest = join(root, 'node_modules/vitest/vitest.mjs')
-const kernels = ['ops.test.ts', 'ops/', 'golden.test.ts']
+const kernels = ['sequence-ops.test.ts', 'ops.test.ts', 'ops/', 'golden.test.ts']
 const rest = [
   'cublaslt',
   'decode',

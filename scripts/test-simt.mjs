@@ -58,7 +58,7 @@ function test(name, build, files, env = {}) {
 build('simt', '-DCMAKE_BUILD_TYPE=Release')
 build('simt-asan', '-DNEMOTRON_H_SANITIZE=ON', '-DCMAKE_BUILD_TYPE=Release', '-DCMAKE_CXX_FLAGS_RELEASE=-O1')
 
-const kernels = ['ops.test.ts', 'golden.test.ts']
+const kernels = ['sequence-ops.test.ts', 'ops.test.ts', 'golden.test.ts']
 test('watched', 'simt', [
   ...kernels,
   'ops/',

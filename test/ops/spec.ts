@@ -1,4 +1,4 @@
-// What a test knows of an op: its definition in f64, and inputs to try. test/ops.test.ts does the rest.
+// What a test knows of an op: its definition in f64, and inputs to try. test/ops/every.ts does the rest.
 import type fc from 'fast-check'
 import type { Way } from '../device.ts'
 
