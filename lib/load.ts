@@ -11,12 +11,12 @@ import {
   type Piece,
   type Prompt,
 } from './generate.js'
-import { type Config, formatsOf } from './model/config.js'
+import { type Config, formatsOf, pagesFor } from './model/config.js'
 import type { Weights } from './model/layer.js'
 import type { ActivationScaling } from './model/linear.js'
 import { NemotronH } from './model/nemotron-h.js'
-import { Pools, packBatch, pagesFor, type Segment, segmentLength } from './model/pools.js'
-import { initStd, type PresetName, presets } from './model/presets.js'
+import { Pools, packBatch, type Segment, segmentLength } from './model/pools.js'
+import { initStd, presetOf, presetPaths, presets } from './model/presets.js'
 import {
   boolean,
   callback,
@@ -140,7 +140,11 @@ export function sizesFor(
   const enough = (context: number, sequences: number) =>
     Math.max(context, Math.min(sequences * context, defaults.cacheTokens ?? 0))
   const plan: PlanOptions = {
-    ...{ context, sequences, dtype, prefillTokens, cacheTokens: options.cacheTokens ?? enough },
+    context,
+    sequences,
+    dtype,
+    prefillTokens,
+    cacheTokens: options.cacheTokens ?? enough,
     weights: options.weights ?? tensors,
     bf16Gemms: options.bf16Gemms,
     activationScaling: options.activationScaling,
@@ -168,6 +172,9 @@ export async function load(folder: string, options?: LoadOptions): Promise<Model
   const checked = checkOptions(options)
   if (folder.startsWith('preset:')) {
     const preset = presetOf(folder)
+    if (!preset) {
+      throw new RangeError(`load: folder is ${describe(folder)}, expected ${choices(presetPaths.map(describe))}`)
+    }
     if (!checked.init) throw new TypeError(`load: init is undefined, expected 'random': ${folder} has no weights`)
     return loadRandom(presets[preset], folder, checked, initStd[preset])
   }
@@ -210,14 +217,6 @@ function checkOptions(options: LoadOptions | undefined): Partial<LoadOptions> {
     throw new TypeError(`load: bf16Gemms is ${checked.bf16Gemms}, expected none unless weights is 'fp8'`)
   }
   return checked
-}
-
-/** Of 'preset:NAME'. */
-function presetOf(folder: string): PresetName {
-  const name = folder.slice('preset:'.length)
-  if (Object.hasOwn(presets, name)) return name as PresetName
-  const known = Object.keys(presets).map((preset) => `'preset:${preset}'`)
-  throw new RangeError(`load: folder is ${describe(folder)}, expected ${choices(known)}`)
 }
 
 function weightOptions(on: Device, options: Partial<LoadOptions>): WeightOptions {
@@ -284,7 +283,10 @@ export class Model {
     this.#prefillTokens = prefillTokens
     this.#net = new NemotronH(config, weights, formatsOf(dtype, options.kvCache, options.ssmState))
     this.#scheduler = schedulerFor(this.#net, {
-      ...{ sequences, cacheTokens, context, prefillTokens },
+      sequences,
+      cacheTokens,
+      context,
+      prefillTokens,
       prefillFirst: options.prefillFirst ?? false,
     })
     const ends = new Set([...defaults.eosIds, ...(tokenizer?.special.eos ? [tokenizer.special.eos.id] : [])])

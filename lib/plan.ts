@@ -176,7 +176,9 @@ interface Parameter {
 
 function parameters(config: Config): Parameter[] {
   const parameter = (name: string, shape: readonly number[], matrix: Parameter['kind']): Parameter => ({
-    ...{ name, kind: shape.length === 2 ? matrix : 'vector', elements: shape.reduce((a, b) => a * b) },
+    name,
+    kind: shape.length === 2 ? matrix : 'vector',
+    elements: shape.reduce((a, b) => a * b),
   })
   return [
     ...Object.entries(outerShapes(config)).map(([name, shape]) => parameter(name, shape, 'embedding')),
@@ -254,8 +256,12 @@ function batchOf(config: Config, chosen: Chosen, decode: boolean): BatchSize {
   const { sequences, prefillTokens, context, dtype, activationScaling } = chosen
   const T = decode ? sequences : Math.max(prefillTokens, Math.min(config.mamba?.chunkSize ?? 1, context * sequences))
   return {
-    ...{ T, S: Math.min(T, sequences), decode, pages: pagesFor(context) },
-    ...{ act: dtype === 'f32' ? 4 : 2, scaling: activationScaling },
+    T,
+    S: Math.min(T, sequences),
+    decode,
+    pages: pagesFor(context),
+    act: dtype === 'f32' ? 4 : 2,
+    scaling: activationScaling,
   }
 }
 

@@ -4,8 +4,9 @@
  * before it waits for those of the turn before, so that the device always has some.
  */
 import { type DecodeRow, Decoder } from './decode.js'
+import { pagesFor } from './model/config.js'
 import type { NemotronH } from './model/nemotron-h.js'
-import { Pools, packBatch, pagesFor, type Reservation, type Segment, segmentLength } from './model/pools.js'
+import { Pools, packBatch, type Reservation, type Segment, segmentLength } from './model/pools.js'
 import { ops } from './ops.js'
 import { disposeSampled, readTokens, type SampledToken, type Sampling, SamplingBatch, usesHistory } from './sampling.js'
 import { scope } from './scope.js'

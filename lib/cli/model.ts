@@ -8,22 +8,21 @@ import type { Checkpoint } from '../checkpoint/folder.js'
 import type { LoadProgress } from '../checkpoint/weights.js'
 import type { LoadOptions, Model } from '../load.js'
 import type { Config } from '../model/config.js'
-import { type PresetName, presets } from '../model/presets.js'
+import { presetOf, presetPaths, presets } from '../model/presets.js'
 import { choices, integer } from '../options.js'
 import { choiceFlag, numberFlag, pick } from './flags.js'
 
-const presetNames = Object.keys(presets).map((name) => `preset:${name}`)
-
 export const modelArgument = () =>
-  new Argument('<model>', `folder of a Hugging Face checkpoint, or ${choices(presetNames)}`)
+  new Argument('<model>', `folder of a Hugging Face checkpoint, or ${choices(presetPaths)}`)
 
 export type Tensors = Checkpoint['tensors']
 
 /** What a folder or preset describes; of a folder, also its tensors. */
 export async function openModel(name: string): Promise<{ config: Config; tensors?: Tensors }> {
   if (name.startsWith('preset:')) {
-    if (!presetNames.includes(name)) throw new RangeError(`model is '${name}', expected ${choices(presetNames)}`)
-    return { config: presets[name.slice('preset:'.length) as PresetName] }
+    const preset = presetOf(name)
+    if (!preset) throw new RangeError(`model is '${name}', expected ${choices(presetPaths)}`)
+    return { config: presets[preset] }
   }
   const { openCheckpoint } = await import('../checkpoint/folder.js')
   return await openCheckpoint(name)

@@ -8,8 +8,6 @@ import { pageSize, pagesFor } from './config.js'
 import type { Batch, LayerState } from './layer.js'
 import type { NemotronH } from './nemotron-h.js'
 
-export { pagesFor } from './config.js'
-
 export interface Reservation {
   slot: number
   pages: number[]

@@ -75,7 +75,7 @@ const transformerRows = {
   'llama-3.1-405b': { ...llama, blocks: 126, hidden: 16384, ffn: 53248, heads: 128 },
   'qwen-2.5-7b': { ...qwen, blocks: 28, hidden: 3584, ffn: 18944, heads: 28, kvHeads: 4, eps: 1e-6 },
   'qwen-2.5-72b': { ...qwen, blocks: 80, hidden: 8192, ffn: 29568, heads: 64, kvHeads: 8, eps: 1e-5 },
-  // Never released. arXiv 2504.03624 has its sizes, but for the vocabulary, here that of Nemotron-H-8B, which saw the same
+  // Never released. Sizes as a summary of arXiv 2504.03624 gives them, but for the vocabulary, here that of Nemotron-H-8B, which saw the same
   // data, and RoPE's theta, here that of RoPE's paper (arXiv 2104.09864).
   'nemotron-t-8b': {
     family: 'llama', blocks: 32, hidden: 4096, ffn: 21504, heads: 32, kvHeads: 8, activation: 'relu2', vocab: 131072,
@@ -90,6 +90,15 @@ export const presets = Object.fromEntries([
   ...Object.entries(rows).map(([name, row]) => [name, config(row)]),
   ...Object.entries(transformerRows).map(([name, row]) => [name, transformer(row)]),
 ]) as Readonly<Record<PresetName, Config>>
+
+/** 'preset:8b' and so on: what load() and the commands take in place of a folder. */
+export const presetPaths = Object.keys(presets).map((name) => `preset:${name}`)
+
+/** The preset that such a path names, if there is one. */
+export function presetOf(path: string): PresetName | undefined {
+  const name = path.slice('preset:'.length)
+  return Object.hasOwn(presets, name) ? (name as PresetName) : undefined
+}
 
 /** The standard deviation that training began with, where known (Megatron-LM). The 47B was cut from the 56B, 9B from 12B. */
 export const initStd: Partial<Record<PresetName, number>> = {
