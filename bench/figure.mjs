@@ -14,6 +14,7 @@ import { join } from 'node:path'
 import { isDeepStrictEqual, parseArgs } from 'node:util'
 import { device as deviceOf, parameterCounts, presets } from '../dist/index.js'
 import { loadRandom } from '../dist/load.js'
+import { gpuPrefillTokens } from '../dist/plan.js'
 import { ceilingsOf } from './ceilings.mjs'
 import { commit } from './commit.mjs'
 import { chart } from './figure-chart.mjs'
@@ -74,7 +75,7 @@ const setup = {
   act,
   kvCache: values['kv-cache'],
   ssmState: values['ssm-state'],
-  prefillTokens: number('prefill-tokens', values.tiny ? 64 : act === 'f32' ? 512 : 8192),
+  prefillTokens: number('prefill-tokens', values.tiny ? 64 : act === 'f32' ? 512 : gpuPrefillTokens),
   tiny: values.tiny,
   commit: await commit(),
 }

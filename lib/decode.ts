@@ -4,6 +4,7 @@
  * other sequences take part, and reads tokens while the next step runs.
  */
 import { device, type Graph } from './device.js'
+import { maxGraphs } from './model/config.js'
 import type { LayerState } from './model/layer.js'
 import type { NemotronH } from './model/nemotron-h.js'
 import { pageTable, type Reservation } from './model/pools.js'
@@ -18,9 +19,6 @@ import {
 } from './sampling.js'
 import { scope } from './scope.js'
 import { empty, type Tensor, tensor } from './tensor.js'
-
-/** Recorded steps that are kept: each holds the activations of its batch. */
-export const maxGraphs = 16
 
 /** A sequence that goes on. */
 export interface DecodeRow extends SamplingRow {

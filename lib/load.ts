@@ -31,7 +31,7 @@ import {
   signal,
   string,
 } from './options.js'
-import { cacheTokensIn, checkFit, type PlanOptions, planMemory } from './plan.js'
+import { cacheTokensIn, checkFit, gpuPrefillTokens, type PlanOptions, planMemory } from './plan.js'
 import { Scheduler, type SchedulerOptions } from './scheduler.js'
 import { scope } from './scope.js'
 import { type Act, empty, type Tensor } from './tensor.js'
@@ -112,7 +112,7 @@ interface DeviceDefaults {
   cacheTokens?: number
 }
 const defaultsOf: Record<string, DeviceDefaults> = { cpu: { dtype: 'f32', prefillTokens: 512, cacheTokens: 65536 } }
-const gpuDefaults: DeviceDefaults = { dtype: 'bf16', prefillTokens: 8192 }
+const gpuDefaults: DeviceDefaults = { dtype: 'bf16', prefillTokens: gpuPrefillTokens }
 
 /**
  * How much there is of everything that takes memory, by what the device has free; `loaded`: beside the weights, which are

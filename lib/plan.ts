@@ -10,6 +10,7 @@ import {
   type LayerKind,
   layerShapes,
   mambaWidths,
+  maxGraphs,
   outerProducts,
   outerShapes,
   pageSize,
@@ -21,6 +22,9 @@ import {
 interface Stored {
   readonly dtype: string
 }
+
+/** Prompt tokens in one batch on a GPU, unless options say. */
+export const gpuPrefillTokens = 8192
 
 export interface PlanOptions {
   /**
@@ -44,9 +48,9 @@ export interface PlanOptions {
   sequences?: number | undefined
   /** Tokens of keys and values of all sequences together; by default all sequences can be full. */
   cacheTokens?: number | ((context: number, sequences: number) => number) | undefined
-  /** Prompt tokens in one batch; 8192. */
+  /** Prompt tokens in one batch; gpuPrefillTokens. */
   prefillTokens?: number | undefined
-  /** Recorded decode steps that are kept, each of another batch size; 16. With 0 a step is not recorded. */
+  /** Recorded decode steps that are kept; maxGraphs. With 0 a step is not recorded. */
   graphs?: number | undefined
 }
 
@@ -97,8 +101,8 @@ function withDefaults(config: Config, options: PlanOptions): Chosen {
     context,
     sequences,
     cacheTokens: tokens ?? context * sequences,
-    prefillTokens: Math.min(options.prefillTokens ?? 8192, context * sequences),
-    graphs: options.graphs ?? 16,
+    prefillTokens: Math.min(options.prefillTokens ?? gpuPrefillTokens, context * sequences),
+    graphs: options.graphs ?? maxGraphs,
   }
 }
 
@@ -135,7 +139,7 @@ function planWith(config: Config, chosen: Chosen, { bytes, layers, fp8 }: Weight
     weights: bytes,
     ...stateBytes(config, chosen),
     prefill: peak(batchTensors(config, prefill, layers)),
-    decode: decodeBytes(config, decode, layers, Math.min(chosen.graphs, chosen.sequences)),
+    decode: decodeBytes(config, decode, layers, chosen.graphs),
     // sampling.ts copies logits [S,V] in f32 where someone asks for log-probabilities; scheduler.ts counts tokens for
     // penalties in [Slots,V] i32.
     sampling: 2 * block(4 * chosen.sequences * config.vocabSize),

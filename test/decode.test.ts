@@ -2,8 +2,9 @@
 // have come, with the same bits as steps that are queued op by op.
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { binding } from '../dist/binding.js'
-import { Decoder, maxGraphs } from '../dist/decode.js'
+import { Decoder } from '../dist/decode.js'
 import type { GenerateOptions, Graph, Model } from '../dist/index.js'
+import { maxGraphs } from '../dist/model/config.js'
 import { NemotronH } from '../dist/model/nemotron-h.js'
 import { collect, folderLike, goldenFolder, load } from './demo.js'
 import { memory } from './device.ts'

@@ -1,7 +1,7 @@
 /** `nemotron-h plan`: whether a model fits on a GPU, what takes how much, and what else has room. By arithmetic alone. */
 import { Command, Option } from 'commander'
 import { integer, number } from '../options.js'
-import { type Fit, fit, gib, type Plan, type PlanOptions, planMemory } from '../plan.js'
+import { type Fit, fit, gib, gpuPrefillTokens, type Plan, type PlanOptions, planMemory } from '../plan.js'
 import { choiceFlag, numberFlag } from './flags.js'
 import { modelArgument, openModel } from './model.js'
 
@@ -40,7 +40,7 @@ const flags = [
     ...['f32', 'bf16', 'fp8', 'fp4'],
   ),
   choiceFlag('--ssm-state <type>', 'states of Mamba-2: f32 (default) or f16', 'f32', 'f16'),
-  numberFlag('--prefill-tokens <n>', 'prompt tokens in one batch; 8192 by default', count),
+  numberFlag('--prefill-tokens <n>', `prompt tokens in one batch; ${gpuPrefillTokens} by default`, count),
   new Option('--json', 'print one JSON object, sizes in bytes'),
 ]
 
@@ -86,7 +86,7 @@ interface PlanFlags extends Pick<PlanOptions, 'context' | 'dtype' | 'kvCache' | 
 }
 
 function planLines(plan: Plan, { weights, dtype = 'bf16', ...given }: PlanFlags, batch: number, context: number) {
-  const { kvCache = dtype, ssmState = 'f32', prefillTokens = 8192 } = given
+  const { kvCache = dtype, ssmState = 'f32', prefillTokens = gpuPrefillTokens } = given
   return [
     row(`weights${weights ? ` (${weights})` : ''}`, plan.weights),
     row(`KV (${kvCache})`, plan.kvCache, ` ${grouped(batch * context)} tokens`),

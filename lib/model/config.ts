@@ -184,6 +184,12 @@ export const pageSize = 64
 /** Pages that this many tokens of one sequence take. */
 export const pagesFor = (tokens: number) => Math.ceil(tokens / pageSize)
 
+/**
+ * Recorded decode steps that are kept (lib/decode.ts), of other batch sizes, or with other log-probabilities or penalties.
+ * Each holds the activations of its batch.
+ */
+export const maxGraphs = 16
+
 export interface StateBytes {
   /** Keys and values of all attention layers, for one token. */
   kvPerToken: number
