@@ -4,6 +4,7 @@
  * - NEMOTRON_H_THREADS: threads inside a CPU op (the number of cores)
  * - NEMOTRON_H_SIMD: portable, avx2 or avx512 (the best the processor has)
  * - NEMOTRON_H_KERNELS: which kernels GPUs run: measured (by default), own, portable or cublaslt
+ * - NEMOTRON_H_OVERLAP: whether kernels of a GPU may begin while the one before them ends: on (by default) or off
  * - NEMOTRON_H_CUBLASLT: the path of the cuBLASLt to use (the system's)
  * - NEMOTRON_H_ADDON: the path of another build of the addon, as the tests of the GPU emulator have one
  */
@@ -40,7 +41,7 @@ export const binding: Binding = loadAddon()
 
 type Kernels = Parameters<Binding['useKernels']>[0]
 
-const { NEMOTRON_H_THREADS, NEMOTRON_H_SIMD, NEMOTRON_H_KERNELS, NEMOTRON_H_CUBLASLT } = process.env
+const { NEMOTRON_H_THREADS, NEMOTRON_H_SIMD, NEMOTRON_H_KERNELS, NEMOTRON_H_OVERLAP, NEMOTRON_H_CUBLASLT } = process.env
 if (NEMOTRON_H_THREADS !== undefined)
   setThreads(Number(NEMOTRON_H_THREADS || Number.NaN), 'NEMOTRON_H_THREADS', NEMOTRON_H_THREADS)
 if (NEMOTRON_H_SIMD !== undefined && !binding.useSimd(NEMOTRON_H_SIMD as BuildInfo['simd'])) {
@@ -53,6 +54,9 @@ if (NEMOTRON_H_CUBLASLT !== undefined) {
 }
 if (NEMOTRON_H_KERNELS !== undefined) {
   setting('NEMOTRON_H_KERNELS', NEMOTRON_H_KERNELS, () => binding.useKernels(NEMOTRON_H_KERNELS as Kernels))
+}
+if (NEMOTRON_H_OVERLAP !== undefined) {
+  setting('NEMOTRON_H_OVERLAP', NEMOTRON_H_OVERLAP, () => binding.useOverlap(NEMOTRON_H_OVERLAP as 'on'))
 }
 
 function setting(name: string, value: string, apply: () => void) {

@@ -209,6 +209,8 @@ export interface Binding extends Ops {
    * faster at (as at the start); always the kernels here; of them those for every GPU; or cuBLASLt where it can.
    */
   useKernels(kernels: 'measured' | 'own' | 'portable' | 'cublaslt'): void
+  /** Whether kernels that GPUs launch from now on may begin while the one before them ends, as at the start. */
+  useOverlap(overlap: 'on' | 'off'): void
   /** Takes the cuBLASLt of that path instead of the system's; throws what is wrong with it. */
   useCublasLt(path: string): void
   buildInfo(): BuildInfo

@@ -205,6 +205,9 @@ describe.skipIf(onCpu)('settings', () => {
   test('what does not multiply', async () => {
     expect(await load({ NEMOTRON_H_KERNELS: 'fast' })).toMatch("'fast', expected measured, own, portable or cublaslt")
     expect(() => binding.useKernels('' as 'own')).toThrow(TypeError)
+    expect(await load({ NEMOTRON_H_OVERLAP: '1' })).toMatch(
+      "NEMOTRON_H_OVERLAP is '1': useOverlap: overlap is '1', expected on or off",
+    )
   })
 
   test.skipIf(!simt)('cuBLASLt is asked for and not there', async () => {

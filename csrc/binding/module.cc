@@ -14,6 +14,7 @@
 #include "cuda/devices.h"
 #include "cuda/gemm/cublaslt/library.h"
 #include "cuda/kernels.h"
+#include "cuda/overlap.h"
 #include "ops.h"
 
 namespace nemotron_h::binding {
@@ -64,6 +65,18 @@ void call_op(void (*function)(P...), std::span<const Value> values) {
   [&]<size_t... I>(std::index_sequence<I...>) { function(argument<P>(values[I])...); }(std::index_sequence_for<P...>{});
 }
 
+// To the GPU that runs it: what the op reads and writes, so that launches may overlap.
+void announce([[maybe_unused]] const Signature& signature, [[maybe_unused]] std::span<const Value> values) {
+  if constexpr (cuda::kBuilt) {
+    cuda::Overlap& overlap = cuda::overlap();
+    overlap.begin_op();
+    for (int i = 0; i < signature.count; ++i) {
+      const Tensor& t = values[i].tensor;
+      if (t) signature.params[i].mut || signature.params[i].out ? overlap.writes(t) : overlap.reads(t);
+    }
+  }
+}
+
 // The op as data, for scripts/types.mjs and the tests that walk the table.
 Napi::Object describe_op(Napi::Env env, const char* name, const char* doc, const Signature& signature) {
   auto params = Napi::Array::New(env);
@@ -112,10 +125,13 @@ void bind_op(Napi::Object exports, Napi::Array table, OpFunction<Op>* on_cpu, Op
       device.keep(v.tensor);
       v.tensor = v.tensor.borrowed();
     }
-    const auto function = device.backend == Backend::cuda ? on_cuda : on_cpu;
-    device.submit(kName.c_str(), [function, values = std::move(call.values)] {
-      call_op(function, values);
-    });
+    if (device.backend == Backend::cuda)
+      device.submit(kName.c_str(), [on_cuda, values = std::move(call.values)] {
+        announce(Op::signature, values);
+        call_op(on_cuda, values);
+      });
+    else
+      device.submit(kName.c_str(), [on_cpu, values = std::move(call.values)] { call_op(on_cpu, values); });
     return call.results();
   }, kName));
 }
@@ -189,6 +205,13 @@ void use_kernels(const Napi::CallbackInfo& info) {
   }
 }
 
+void use_overlap(const Napi::CallbackInfo& info) {
+  const std::string value = info[0].IsString() ? info[0].As<Napi::String>().Utf8Value() : "";
+  if (value != "on" && value != "off")
+    throw Napi::TypeError::New(info.Env(), "useOverlap: overlap is " + describe(info[0]) + ", expected on or off");
+  if constexpr (cuda::kBuilt) cuda::use_overlap(value == "on");
+}
+
 void use_cublaslt([[maybe_unused]] const Napi::CallbackInfo& info) {
   if constexpr (cuda::kBuilt) cuda::gemm::cublaslt::load(info[0].As<Napi::String>());
 }
@@ -247,6 +270,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("setThreads", Napi::Function::New<set_threads>(env, "setThreads"));
   exports.Set("useSimd", Napi::Function::New<use_simd>(env, "useSimd"));
   exports.Set("useKernels", Napi::Function::New<use_kernels>(env, "useKernels"));
+  exports.Set("useOverlap", Napi::Function::New<use_overlap>(env, "useOverlap"));
   exports.Set("useCublasLt", Napi::Function::New<use_cublaslt>(env, "useCublasLt"));
   exports.Set("buildInfo", Napi::Function::New<build_info>(env, "buildInfo"));
   exports.Set("gpus", Napi::Function::New<gpus>(env, "gpus"));

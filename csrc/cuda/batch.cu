@@ -60,17 +60,20 @@ __device__ bool slots_apart(const int32_t* slots, int sequences, int64_t pool, F
 
 __global__ void __launch_bounds__(kThreads)
     indices_kernel(Name name, const int32_t* values, int64_t n, int64_t limit, Faults faults) {
+  wait_for_previous_launch();
   in_range(name, values, n, limit, faults);
 }
 
 __global__ void __launch_bounds__(kThreads)
     offsets_kernel(const int32_t* offsets, int sequences, int64_t total, Name counted, Faults faults) {
+  wait_for_previous_launch();
   offsets_rise(offsets, sequences, total, counted, faults);
 }
 
 // No sequence is empty.
 __global__ void __launch_bounds__(kThreads)
     ends_kernel(const int32_t* offsets, int sequences, int64_t total, Faults faults) {
+  wait_for_previous_launch();
   const int s = first<struct Empty>(sequences, [&](int i) { return offsets[i + 1] <= offsets[i]; });
   if (threadIdx.x != 0) return;
   if (offsets[0] != 0) faults.report(Rule::first_offset, Name::none, offsets[0], 0, 0);
@@ -82,6 +85,7 @@ __global__ void __launch_bounds__(kThreads)
 __global__ void __launch_bounds__(kThreads)
     sequences_kernel(const int32_t* offsets, const int32_t* past, int sequences, int64_t tokens, const int32_t* slots,
                      int64_t pool, Faults faults) {
+  wait_for_previous_launch();
   if (!offsets_rise(offsets, sequences, tokens, Name::tokens, faults)) return;
   const int s = first<struct Past>(sequences, [&](int i) { return past[i] < 0; });
   if (s < sequences) {
@@ -95,6 +99,7 @@ __global__ void __launch_bounds__(kThreads)
 __global__ void __launch_bounds__(kThreads)
     saves_kernel(const int32_t* saves, int rows, const int32_t* offsets, const int32_t* past, int sequences,
                  int64_t tokens, const int32_t* slots, int64_t pool, int64_t chunk, Faults faults) {
+  wait_for_previous_launch();
   if (faults.pending()) return;
   const auto broken = [&](int e) {
     const int32_t t = saves[2 * e], slot = saves[2 * e + 1];
@@ -123,6 +128,7 @@ __global__ void __launch_bounds__(kThreads)
 
 __global__ void __launch_bounds__(kThreads)
     take_ids_kernel(const int32_t* last, const int32_t* slots, int sequences, int64_t pool, int32_t* ids, Faults faults) {
+  wait_for_previous_launch();
   if (!in_range(Name::slots, slots, sequences, pool, faults)) return;
   for (int s = threadIdx.x; s < sequences; s += kThreads) ids[s] = last[slots[s]];
 }
@@ -131,6 +137,7 @@ __global__ void __launch_bounds__(kThreads)
 __global__ void __launch_bounds__(kThreads)
     next_step_kernel(const int32_t* ids, const int32_t* slots, int sequences, int64_t pool, int32_t* last, int32_t* past,
                      int32_t* step, Faults faults) {
+  wait_for_previous_launch();
   if (!slots_apart(slots, sequences, pool, faults)) return;
   for (int s = threadIdx.x; s < sequences; s += kThreads) {
     last[slots[s]] = ids[s];

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "cuda/faults.h"
+#include "cuda/overlap.h"
 
 namespace nemotron_h::cuda {
 
@@ -18,8 +19,12 @@ struct Context {
   int architecture;  // that its kernels were compiled for (architecture.h)
   int processors;    // SMs
   unsigned* tickets;  // on the device, kTickets of 0, by which blocks take turns; 0 again after every kernel
+  std::byte* workspace;   // on the device, kWorkspace bytes: Scratch of the op that runs,
+  size_t workspace_used;  // so many of them
+  Overlap overlap;
 };
 inline constexpr int kTickets = 1 << 14;
+inline constexpr size_t kWorkspace = size_t{32} << 20;  // what the ops of a decode step take
 
 // Of the op that this thread is running.
 Context& current();
@@ -36,20 +41,5 @@ inline void check(cudaError_t status) {
   cudaGetLastError();  // what is thrown is told; a later launch must not tell it again
   throw std::runtime_error(text(status));
 }
-
-// Uninitialised device memory for the rest of an op, given back in the order of the stream.
-class Scratch {
- public:
-  explicit Scratch(size_t bytes) {
-    check(cudaMallocFromPoolAsync(&data_, bytes ? bytes : 1, current().pool, current().stream));
-  }
-  ~Scratch() { cudaFreeAsync(data_, current().stream); }
-  Scratch(const Scratch&) = delete;
-  template <class T>
-  T* as() const { return static_cast<T*>(data_); }
-
- private:
-  void* data_ = nullptr;
-};
 
 }  // namespace nemotron_h::cuda

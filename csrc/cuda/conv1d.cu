@@ -94,6 +94,7 @@ template <class T, int kN>
 __global__ void __launch_bounds__(kThreads, 3)
     conv1d_kernel(Convolution<T> op, Rows<T> y, const int32_t* offsets, const int32_t* past, const int32_t* slots,
                   int sequences, int run, Faults faults) {
+  wait_for_previous_launch();
   if (faults.pending()) return;
   const int64_t d = (static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x) * kN;
   if (d >= op.D) return;
@@ -113,6 +114,7 @@ template <class T, int kN>
 __global__ void __launch_bounds__(kThreads)
     conv1d_step_kernel(Convolution<T> op, Rows<T> y, const int32_t* past, const int32_t* slots, int64_t pool,
                        Faults faults) {
+  wait_for_previous_launch();
   const int s = blockIdx.x;
   const bool fresh = past[s] == 0;
   const int64_t slot = decode_slot(past, slots, s, pool, faults);

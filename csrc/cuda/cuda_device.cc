@@ -21,6 +21,7 @@ size_t max_cached(int index) { return DeviceMemory::total_bytes(index) / 16; }
 }  // namespace
 
 Context& current() { return *context; }
+Overlap& overlap() { return context->overlap; }
 
 // What a read has come to, on the completion thread.
 struct CudaDevice::Reading {
@@ -49,6 +50,8 @@ CudaDevice::CudaDevice(const std::string& name, int index)
   context_.tickets = static_cast<unsigned*>(device_memory().take(kTicketBytes));
   if (!context_.tickets) throw std::runtime_error("out of memory");
   check(cudaMemsetAsync(context_.tickets, 0, kTicketBytes, context_.stream));
+  context_.workspace = static_cast<std::byte*>(device_memory().take(kWorkspace));
+  if (!context_.workspace) throw std::runtime_error("out of memory");
   context_.architecture = architecture();
   check(cudaDeviceGetAttribute(&context_.processors, cudaDevAttrMultiProcessorCount, index));
   device_memory().attach(submission_, context_.stream);
@@ -70,6 +73,7 @@ CudaDevice::~CudaDevice() {
   pool().release_cached();
   device_memory().give_back(context_.fault, sizeof(Fault));
   device_memory().give_back(context_.tickets, kTicketBytes);
+  device_memory().give_back(context_.workspace, kWorkspace);
   cudaEventDestroy(freed_);
   cudaStreamDestroy(context_.stream);
 }

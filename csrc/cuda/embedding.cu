@@ -17,6 +17,7 @@ struct Source {
 template <class From, class To, int kN>
 __global__ void __launch_bounds__(Pieces<kN>::kThreads)
     copy_rows_kernel(Pieces<kN> pieces, Rows<const From> from, Source source, Rows<To> to, Faults faults) {
+  wait_for_previous_launch();
   constexpr int kEach = Pieces<kN>::kEach;
   if (source.rows && faults.pending()) return;
   const int64_t t = pieces.row(), s = source.rows ? source.rows[t] - source.after : t;

@@ -33,6 +33,7 @@ void GraphExec::capture(const std::vector<Job>& recorded) {
 void GraphExec::launch() const {
   if (!error_.empty()) throw OpError(op_, error_);
   check(cudaGraphLaunch(exec_, current().stream));
+  current().overlap.launched_unknown();
 }
 
 }  // namespace nemotron_h::cuda

@@ -12,6 +12,15 @@
 
 namespace nemotron_h::cuda {
 
+// What a kernel begins with: it waits for the launch before it, and lets the next one begin, which does the same.
+__device__ inline void wait_for_previous_launch() {
+  griddepcontrol_wait();
+  griddepcontrol_launch_dependents();
+}
+
+// n zeros at y, by a kernel (quantize.cu): launches do not overlap with a memset.
+void zero(float* y, int64_t n);
+
 // ---- element types
 
 __device__ inline float widen(float v) { return v; }

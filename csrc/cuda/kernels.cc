@@ -5,12 +5,15 @@
 namespace nemotron_h::cuda {
 namespace {
 
-std::atomic<Kernels> setting = Kernels::measured;
+std::atomic<Kernels> chosen = Kernels::measured;
+std::atomic<bool> overlapping = true;
 
 }  // namespace
 
-void use(Kernels kernels) { setting = kernels; }
+void use(Kernels kernels) { chosen = kernels; }
+Kernels kernels() { return chosen; }
 
-Kernels kernels() { return setting; }
+void use_overlap(bool on) { overlapping = on; }
+bool overlaps() { return overlapping; }
 
 }  // namespace nemotron_h::cuda

@@ -16,6 +16,7 @@
 #endif
 
 #include "cuda/context.h"
+#include "cuda/kernels.h"
 
 // Whether kernels for sm_90a are compiled: bodies that use its instructions are empty on other architectures, where
 // nobody launches them.
@@ -30,7 +31,14 @@ struct Shape {
   dim3 grid = 1, block = 1;
   size_t smem = 0;       // bytes of dynamic shared memory
   unsigned cluster = 1;  // blocks along x that run together
+  Extent ahead = {};     // what the kernel reads before griddepcontrol_wait()
 };
+
+// Whether a launch may begin while the one before it runs. Then the kernel must wait for that one by itself.
+inline bool begins_early(const Shape& shape) {
+  const Context& context = current();
+  return overlaps() && context.architecture >= 90 && (!shape.ahead.bytes || context.overlap.may_read_ahead(shape.ahead));
+}
 
 #ifdef __CUDACC__
 
@@ -56,15 +64,28 @@ void launch(void (*kernel)(P...), const Shape& shape, A... arguments) {
   if (shape.smem > 48 << 10)
     check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(shape.smem)));
-  cudaLaunchAttribute cluster{};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {shape.cluster, 1, 1};
+  cudaLaunchAttribute attributes[2]{};
   cudaLaunchConfig_t config{};
   config.gridDim = shape.grid, config.blockDim = shape.block, config.dynamicSmemBytes = shape.smem;
   config.stream = current().stream;
-  config.attrs = &cluster, config.numAttrs = shape.cluster > 1 ? 1 : 0;
+  config.attrs = attributes;
+  if (shape.cluster > 1) {
+    cudaLaunchAttribute& cluster = attributes[config.numAttrs++];
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim = {shape.cluster, 1, 1};
+  }
+  if (begins_early(shape)) {
+    cudaLaunchAttribute& early = attributes[config.numAttrs++];
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+  }
   check(cudaLaunchKernelEx(&config, kernel, P(arguments)...));
+  current().overlap.launched();
 }
+
+// An op takes `reserved` bytes of the workspace, of which it uses `bytes`; and gives them back.
+inline void take_workspace(std::byte*, size_t, size_t) {}
+inline void leave_workspace(std::byte*, size_t) {}
 
 #else
 
@@ -80,9 +101,17 @@ T& shared() {
 template <class... P, class... A>
 void launch(void (*kernel)(P...), const Shape& shape, A... arguments) {
   if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;
-  check(simt::launch(current().stream, {shape.grid, shape.block, shape.smem, shape.cluster},
+  check(simt::launch(current().stream,
+                     {shape.grid, shape.block, shape.smem, shape.cluster, begins_early(shape), shape.ahead.data,
+                      shape.ahead.bytes},
                      reinterpret_cast<const void*>(kernel), [=]() SIMT_UNWATCHED { kernel(P(arguments)...); }));
+  current().overlap.launched();
 }
+
+inline void take_workspace(std::byte* p, size_t bytes, size_t reserved) {
+  simt::reuse(current().stream, p, bytes, reserved);
+}
+inline void leave_workspace(std::byte* p, size_t reserved) { simt::reuse(current().stream, p, 0, reserved); }
 
 #endif
 

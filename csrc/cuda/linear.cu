@@ -89,7 +89,7 @@ Output with_scales(Output y, const Tensor& x_scale) {
 // Its amax, of all or of each row, begins at zero.
 Output with_relu2(Output y, int64_t scales, const Tensor& amax) {
   check_scales(scales, "M", y.M);
-  check(cudaMemsetAsync(amax.data.get(), 0, amax.bytes(), current().stream));
+  zero(amax.as<float>(), scales);
   y.relu2 = true, y.amax = amax.as<float>(), y.amax_step = scales > 1;
   return y;
 }

@@ -15,6 +15,7 @@ constexpr int kThreads = 256;
 __global__ void __launch_bounds__(kRowThreads)
     count_kernel(const int32_t* ids, const int32_t* offsets, const int32_t* past, const int32_t* slots,
                  bool generated, int32_t* history, int64_t V, Faults faults) {
+  wait_for_previous_launch();
   if (faults.pending()) return;
   const int64_t s = blockIdx.x;
   int32_t* counts = history + slots[s] * V;
@@ -32,6 +33,7 @@ template <int kN>
 __global__ void __launch_bounds__(kThreads)
     penalize_kernel(float* logits, const int32_t* history, int64_t V, const int32_t* slots, int64_t pool,
                     const float* repetition, const float* frequency, const float* presence, Faults faults) {
+  wait_for_previous_launch();
   const int64_t s = blockIdx.y;
   const int32_t slot = slots[s];
   const float r = repetition[s], f = frequency[s], p = presence[s];
@@ -69,6 +71,7 @@ __global__ void __launch_bounds__(kThreads)
 __global__ void __launch_bounds__(kThreads)
     bias_kernel(float* logits, int64_t V, const int32_t* offsets, const int32_t* ids, const float* bias,
                 Faults faults) {
+  wait_for_previous_launch();
   if (faults.pending()) return;
   auto& token = shared<int32_t[kThreads], struct Tokens>();
   auto& by = shared<float[kThreads], struct Biases>();
@@ -113,6 +116,7 @@ __device__ double log_sum_exp(const Row& row, float& reached) {
 __global__ void __launch_bounds__(kRowThreads)
     log_probs_kernel(const float* logits, int64_t V, bool packed, const int32_t* ids, float* y,
                      Faults faults) {
+  wait_for_previous_launch();
   const int64_t s = blockIdx.x;
   const int32_t id = ids[s];
   if (id < 0 || id >= V) {
@@ -129,6 +133,7 @@ __global__ void __launch_bounds__(kRowThreads)
 __global__ void __launch_bounds__(kRowThreads)
     top_log_probs_kernel(const float* logits, int64_t V, bool packed, int64_t count, int32_t* ids,
                          float* values) {
+  wait_for_previous_launch();
   const Row row{logits + blockIdx.x * V, V, packed};
   ids += blockIdx.x * count, values += blockIdx.x * count;
   float reached;

@@ -7,7 +7,7 @@
 #include "checks.h"
 #include "cuda/norm.cuh"
 #include "cuda/quantize_transpose.cuh"
-#include "cuda/temporary.h"
+#include "cuda/scratch.cuh"
 #include "ops.h"
 
 namespace nemotron_h::cuda {
@@ -19,6 +19,7 @@ constexpr int kMost = 1024;  // threads of a block that takes a row
 template <class Source, class To>
 __global__ void __launch_bounds__(kMost)
     row_kernel(Source source, const float* weight, unsigned team, float eps, Rows<To> y, float* inverse, int64_t size) {
+  wait_for_previous_launch();
   const int64_t t = blockIdx.x;
   const unsigned group = team == blockDim.x ? 0 : threadIdx.x / team, warps = team / kWarp;
   const int64_t begin = group * size, end = begin + size;
@@ -44,6 +45,7 @@ constexpr int kGatedHeld = 4;
 template <class E, class To>
 __global__ void __launch_bounds__(kMost)
     silu_mul_row_kernel(Rows<const E> gate, Rows<const E> up, Rows<To> y, float* inverse, int64_t D) {
+  wait_for_previous_launch();
   const int64_t t = blockIdx.x;
   const auto column = [](int i) { return (int64_t{blockDim.x} * i + threadIdx.x) * kPack; };
   Pack<E, kPack> gates[kGatedHeld], ups[kGatedHeld];
@@ -74,6 +76,7 @@ template <class Source, class E>
 __global__ void __launch_bounds__(norm::kThreads, 1)
     largest_kernel(Source source, const float* weight, unsigned groups, float eps, float* amax, float* roots, Rows<E> y,
                    unsigned parts, int64_t size) {
+  wait_for_previous_launch();
   float most = 0;
   for (unsigned i = blockIdx.x; i < parts; i += gridDim.x) {
     const int64_t t = i / groups, begin = i % groups * size, end = begin + size;
@@ -154,7 +157,7 @@ void find_largest(const Source& source, int64_t T, const Tensor& weight, int64_t
   const int64_t size = weight.size(0) / groups, parts = T * groups;
   const unsigned team = norm::team_for(size);
   const int64_t blocks = int64_t{current().processors} * (2048 / team);  // what may run at once
-  check(cudaMemsetAsync(largest.as<float>(), 0, sizeof(float), current().stream));
+  zero(largest.as<float>(), 1);
   launch(largest_kernel<Source, E>, {.grid = static_cast<unsigned>(std::min(parts, blocks)), .block = team}, source,
          weight.as<float>(), static_cast<unsigned>(groups), eps, largest.as<float>(), roots.as<float>(), rows<E>(y),
          static_cast<unsigned>(parts), size);

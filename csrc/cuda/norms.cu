@@ -9,6 +9,7 @@ namespace {
 template <class Source, class E>
 __global__ void __launch_bounds__(norm::kThreads, 1)
     norm_kernel(Source source, const float* weight, unsigned groups, float eps, Rows<E> y, int64_t size) {
+  wait_for_previous_launch();
   const int64_t t = groups == 1 ? blockIdx.x : blockIdx.x / groups;
   const int64_t begin = (blockIdx.x - t * groups) * size, end = begin + size;
   norm::normalize_row<norm::kThreads>(source, weight, t, begin, end, eps, [&](int64_t d, const float (&u)[kPack]) {

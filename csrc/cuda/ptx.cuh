@@ -105,15 +105,20 @@ template <int kRegisters> PTX void setmaxnreg_dec() {
 #endif
 }
 
-// Launches of the emulator do not overlap: nothing to wait for, nobody to release.
+// All that earlier launches did is done, and visible. Later launches need this in each: see overlap.h.
 PTX void griddepcontrol_wait() {
-#ifdef __CUDACC__
+#ifndef __CUDACC__
+  simt::grid_wait();
+#elif __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
 
+// The next launch may begin, once a thread of each block has said so or the block has ended.
 PTX void griddepcontrol_launch_dependents() {
-#ifdef __CUDACC__
+#ifndef __CUDACC__
+  simt::grid_launch_dependents();
+#elif __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }

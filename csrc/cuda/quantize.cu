@@ -31,15 +31,21 @@ __device__ float magnitude(const E* row, int64_t D) {
 
 template <class E, int kN>
 __global__ void __launch_bounds__(kThreads) row_amax_kernel(Rows<const E> x, float* y, int64_t D) {
+  wait_for_previous_launch();
   const float most = block_reduce<kThreads, struct Most>(magnitude<kN>(x[blockIdx.x], D), Max{});
   if (threadIdx.x == 0) y[blockIdx.x] = most;
 }
 
-__global__ void zero_kernel(float* y) { *y = 0; }
+__global__ void __launch_bounds__(kThreads) zero_kernel(float* y, int64_t n) {
+  wait_for_previous_launch();
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i < n) y[i] = 0;
+}
 
 // *y was 0.
 template <class E, int kN>
 __global__ void __launch_bounds__(kThreads) amax_kernel(Rows<const E> x, float* y, int64_t T, int64_t D) {
+  wait_for_previous_launch();
   float most = 0;
   for (int64_t t = blockIdx.x; t < T; t += gridDim.x) most = fmaxf(most, magnitude<kN>(x[t], D));
   most = block_reduce<kThreads, struct Most>(most, Max{});
@@ -56,6 +62,7 @@ Shape blocks_of_rows(int64_t rows, int64_t packs) {
 // inverse[r] = 1 / scale, where there is nothing to be scaled.
 template <class To>
 __global__ void scales_kernel(const float* amax, float* inverse) {
+  wait_for_previous_launch();
   inverse[blockIdx.x] = 1 / scale_from_amax<To>(amax[blockIdx.x]);
 }
 
@@ -86,9 +93,13 @@ void scales(const Tensor& amax, const Tensor& inverse) {
 
 }  // namespace
 
+void zero(float* y, int64_t n) {
+  launch(zero_kernel, {.grid = static_cast<unsigned>(ceil_div(n, kThreads)), .block = kThreads}, y, n);
+}
+
 void amax(const Tensor& x, const Tensor& y) {
   const int64_t T = x.size(0), D = x.size(1);
-  launch(zero_kernel, {}, y.as<float>());
+  zero(y.as<float>(), 1);
   with_act(x.dtype, [&]<class E>() {
     with_packs(packs(D, x), [&]<int kN>() {
       Shape shape = blocks_of_rows(T, ceil_div(D, kN));

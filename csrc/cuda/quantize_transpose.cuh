@@ -26,6 +26,7 @@ template <class E, class To, int kN, class Change>
 __global__ void __launch_bounds__(kThreads, 1)
     kernel(Rows<const E> x, Change change, const float* amax, Rows<To> y, Rows<To> transposed, float* inverse,
            int64_t T, int64_t D) {
+  wait_for_previous_launch();
   constexpr int kPacks = kTile / kPack, kRows = 4, kGroups = kTile / kRows, kAtOnce = kThreads / kPacks,
                 kTimes = kGroups / kAtOnce;
   auto& tile = shared<uint32_t[kTile][kGroups], struct Tile>();

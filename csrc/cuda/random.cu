@@ -13,6 +13,7 @@ constexpr int kBlocks = 8;  // for each processor, at most; they go on where all
 // y [n]. CUDA's logf, sqrtf and sincospif, not the intrinsics: see docs/numerics.md.
 template <class E, int kN>
 __global__ void __launch_bounds__(kThreads) fill_normal_kernel(E* y, int64_t n, float deviation, int64_t seed) {
+  wait_for_previous_launch();
   const int64_t step = int64_t{gridDim.x} * kThreads * kPack;
   for (int64_t i = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * kPack; i < n; i += step) {
     float v[kPack];

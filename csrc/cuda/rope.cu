@@ -14,6 +14,7 @@ template <class T, int kN>
 __global__ void __launch_bounds__(kThreads, 8)
     rope_kernel(Rows<T> x, const float* inv_freq, const int32_t* offsets, const int32_t* past, int sequences, int H,
                 int P, Faults faults) {
+  wait_for_previous_launch();
   if (faults.pending()) return;
   const int64_t t = blockIdx.x;
   const int pairs = P / 2, s = find_sequence(offsets, sequences, t);

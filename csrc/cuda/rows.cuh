@@ -70,6 +70,7 @@ struct Pieces {
 template <int kN, class OfRow, class Y, class... X>
 __global__ void __launch_bounds__(Pieces<kN>::kThreads)
     map_kernel(Pieces<kN> pieces, OfRow of_row, Rows<Y> y, Rows<const X>... x) {
+  wait_for_previous_launch();
   constexpr int kEach = Pieces<kN>::kEach;
   const int64_t t = pieces.row();
   std::tuple<Pack<X, kN>...> packs[kEach];

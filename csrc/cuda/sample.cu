@@ -98,6 +98,7 @@ __global__ void __launch_bounds__(kRowThreads)
     sample_kernel(const float* logits, int64_t V, bool packed, float one, const float* temperatures,
                   const int32_t* top_ks, const float* top_ps, const float* min_ps, const int32_t* seed,
                   const int32_t* step, int32_t* ids, Faults faults) {
+  wait_for_previous_launch();
   const int64_t s = blockIdx.x;
   const float temperature = temperatures[s], top_p = top_ps[s], min_p = min_ps[s];
   const int32_t top_k = top_ks[s];

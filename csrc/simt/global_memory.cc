@@ -103,6 +103,18 @@ void renew(void* p, size_t bytes) {
   if (tracking) set_writers(static_cast<char*>(p), bytes, kUnwritten);
 }
 
+void part(void* p, size_t bytes, size_t reserved) {
+  char* const from = static_cast<char*>(p);
+  check("an op takes", p, reserved);
+  ASAN_UNPOISON_MEMORY_REGION(from, bytes);
+  ASAN_POISON_MEMORY_REGION(from + bytes, reserved - bytes);
+  memset(from, 0xff, bytes);
+  if (!tracking) return;
+  const size_t whole = (bytes + 3) / 4 * 4;
+  set_writers(from, bytes, kUnwritten);
+  set_writers(from + whole, reserved - whole, kUnallocated);
+}
+
 void host_writes(void* p, size_t bytes) {
   check("a copy writes", p, bytes);
   if (tracking && bytes) set_writers(static_cast<char*>(p), bytes, kEarlier);
@@ -129,7 +141,7 @@ LaunchNumber::LaunchNumber() {
       for (auto [p, bytes] : live())
         for (const char* at = p; tracking && at < p + bytes; at += 4) {
           Granule& g = granule_of(at);
-          g = {g.writer == kUnwritten ? kUnwritten : kEarlier, 0, 0};
+          g = {g.writer == kUnwritten || g.writer == kUnallocated ? g.writer : kEarlier, 0, 0};
         }
       last_number = 0;
     }

@@ -165,7 +165,7 @@ void set_seed(uint64_t seed) { chosen_seed = seed; }
 uint64_t seed() { return chosen_seed; }
 void set_threads(unsigned threads) { host_threads = threads; }
 
-void run(const LaunchShape& shape, const void* kernel, const std::function<void()>& body) {
+uint32_t run(const LaunchShape& shape, const void* kernel, const std::function<void()>& body, uint32_t before) {
   Launch launch(shape, kernel, body, chosen_seed);
   const auto refuse = [&](const std::string& what) { throw Error("simt: " + name_of_kernel(kernel) + ": " + what); };
   const uint64_t per_block = uint64_t{shape.block.x} * shape.block.y * shape.block.z;
@@ -181,10 +181,12 @@ void run(const LaunchShape& shape, const void* kernel, const std::function<void(
 
   LaunchNumber number;
   launch.number = number;
+  launch.before = before;
   static Pool& pool = *new Pool;  // its threads outlive all else
   const unsigned hosts = host_threads ? host_threads.load() : std::thread::hardware_concurrency();
   pool.run(std::min<uint64_t>(hosts, launch.clusters) - 1, [&] { Worker(launch).work(); });
   if (!launch.error.empty()) throw Error(launch.error);
+  return number;
 }
 
 }  // namespace simt

@@ -17,6 +17,10 @@ void bar_arrive(unsigned id, unsigned threads);
 bool elect_sync(unsigned mask);
 void aligned(const char* name);
 
+// griddepcontrol.wait and .launch_dependents
+void grid_wait();
+void grid_launch_dependents();
+
 // ld.acquire and st.release, at the scope of the GPU
 uint32_t load_acquire(const uint32_t* p);
 void store_release(uint32_t* p, uint32_t value);

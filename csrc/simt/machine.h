@@ -87,6 +87,7 @@ struct Thread {
   unsigned id, number;  // within the block, within the cluster
   uint3 index;
   bool done = false;
+  bool waited = false;  // griddepcontrol.wait
   const void* waiting_on = nullptr;
   const Explain* why = nullptr;  // lives on this thread's own stack, which stands still while it waits
 
@@ -145,6 +146,7 @@ struct Warpgroup {
 struct Block {
   uint3 index;
   unsigned rank, threads, exited = 0;
+  bool waited = false;  // one of its threads, griddepcontrol.wait
   uint32_t next_free;
   Barrier barriers[16];
   std::vector<Warp> warps;
@@ -234,7 +236,7 @@ struct Launch {
   const void* kernel;
   const std::function<void()>& body;
   const uint64_t seed;
-  uint32_t number = 0;  // for the shadow of global memory
+  uint32_t number = 0, before = 0;  // for the shadow of global memory: its own, and that of the launch before
   std::atomic<uint64_t> next{0}, progress{0};
   uint64_t clusters = 0;
   std::atomic<bool> stop{false};

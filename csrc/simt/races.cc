@@ -75,6 +75,18 @@ void check_global(const Thread& t, const char* p, uint64_t cell, uint64_t mask, 
   if (!ordered(t, cell)) report_global(verb(access), p, cell, done);
 }
 
+// Before griddepcontrol.wait the launch before may still run: only what is read ahead may be touched, and not even that
+// where that launch writes it.
+void check_early(const char* p, size_t bytes, Access access, uint64_t writer) {
+  const Launch& launch = *running->cluster->launch;
+  const char* const ahead = static_cast<const char*>(launch.shape.ahead);
+  const char* const what = verb(access);
+  if (writes(access) || p < ahead || p + bytes > ahead + launch.shape.ahead_bytes)
+    fail(format("%s %s before griddepcontrol.wait", what, place_in_global(p).c_str()));
+  if (launch.before && writer >> kLaunchShift == launch.before)
+    fail(format("%s %s before griddepcontrol.wait, which the launch before writes", what, place_in_global(p).c_str()));
+}
+
 // Neither shared nor device memory: constants are fine, and what the launch passes; the host's memory is not.
 void elsewhere(const char* p, Access access) {
   const char* const body = reinterpret_cast<const char*>(&running->cluster->launch->body);
@@ -243,6 +255,7 @@ void on_global(const void* at, size_t bytes, Access access) {
   const bool write = writes(access), atomic = is_atomic(access);
   const char *p = static_cast<const char*>(at), *const end = p + bytes;
   if (static_cast<uintptr_t>(p - heap) >= kHeapBytes) return elsewhere(p, access);
+  const bool early = !t.waited && t.cluster->launch->shape.early;
   while (p < end) {
     const unsigned first = (p - heap) % 4, n = std::min<size_t>(4 - first, end - p);
     const uint64_t mask = atomic ? 0 : ((1u << n) - 1) << first;
@@ -252,6 +265,7 @@ void on_global(const void* at, size_t bytes, Access access) {
       fail(std::string(verb(access)) + " global memory that is not allocated, or no longer: " + place_in_global(p));
     if (writer == kUnwritten && reads(access))
       fail("reads " + place_in_global(p) + ", which nobody has written");
+    if (early) check_early(p, n, access, writer);
     check_global(t, p, writer, mask, access, "writes");
     if (write) {
       check_global(t, p, __atomic_load_n(&g.reader, __ATOMIC_RELAXED), mask, access, "reads");

@@ -43,6 +43,8 @@ void fiber_main() {
     if (c.mask >> t.id % 32 & 1)
       fail(format("returns while lanes 0x%08x of its warp wait for it in %s", c.arrived, c.name));
   t.block->exited++;
+  if (t.block->exited == t.block->threads && t.cluster->launch->shape.early && !t.block->waited)
+    fail("the block exits without griddepcontrol.wait: launches after it need not wait for those before it");
   t.done = true;
   moved(*t.cluster);
   switch_to(t.fiber, t.cluster->scheduler);

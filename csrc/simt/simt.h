@@ -40,10 +40,14 @@ struct LaunchShape {
   dim3 grid, block;
   size_t dynamic_smem = 0;
   unsigned cluster = 1;  // blocks along x that run together and see each other's shared memory
+  bool early = false;    // may begin while the launch before it runs,
+  const void* ahead = nullptr;  // and then read this before griddepcontrol.wait
+  size_t ahead_bytes = 0;
 };
 
-// Runs a kernel to its end, or throws Error. `body` calls it, once for every CUDA thread.
-void run(const LaunchShape&, const void* kernel, const std::function<void()>& body);
+// Runs a kernel to its end, or throws Error. `body` calls it, once for every CUDA thread. Gives the launch's number;
+// `before` is that of the launch before it, 0 where that is not one.
+uint32_t run(const LaunchShape&, const void* kernel, const std::function<void()>& body, uint32_t before = 0);
 
 // Queues that on a stream of the emulated runtime (runtime.cc).
 cudaError_t launch(cudaStream_t, const LaunchShape&, const void* kernel, std::function<void()> body);
@@ -57,6 +61,11 @@ cudaError_t launch(cudaStream_t, const LaunchShape&, const void* kernel, std::fu
 void* allocate(size_t bytes);
 void release(void* p);
 void renew(void* p, size_t bytes);  // as if it had just been allocated
+
+// In the order of a stream, and without a place in it: `bytes` of `reserved`, parts of an allocation, are as if they had
+// just been allocated, the rest of them as if they were not.
+cudaError_t reuse(cudaStream_t, void* p, size_t bytes, size_t reserved);
+void part(void* p, size_t bytes, size_t reserved);
 
 // To be called before a copy from the host, or a memset: Error unless p lies in one allocation.
 void host_writes(void* p, size_t bytes);

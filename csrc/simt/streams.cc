@@ -20,6 +20,7 @@ struct Line {
   int device;
   std::deque<Operation> pending;
   uint64_t given = 0, done = 0;  // operations so far
+  uint32_t last = 0, before = 0; // numbers of the operation's launch and of the one's before it; 0: not a launch
 };
 
 // Never destroyed: threads still work while the process exits.
@@ -30,6 +31,7 @@ std::minstd_rand chance;
 thread_local cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
 
 void run(Line& line, const Operation& operation) {
+  line.before = std::exchange(line.last, 0);
   try {
     operation();
   } catch (const Error& e) {
@@ -114,13 +116,19 @@ cudaError_t enqueue(cudaStream_t stream, Operation operation) {
 }
 
 cudaError_t launch(cudaStream_t stream, const LaunchShape& shape, const void* kernel, Operation body) {
-  const int device = stream->line->device;
-  return enqueue(stream, [device, shape, kernel, body = std::move(body)] {
+  return enqueue(stream, [line = stream->line, shape, kernel, body = std::move(body)] {
     {
       const std::lock_guard lock(state);
-      if (!reports[device].empty()) return;
+      if (!reports[line->device].empty()) return;
     }
-    run(shape, kernel, body);
+    line->last = run(shape, kernel, body, line->before);
+  });
+}
+
+cudaError_t reuse(cudaStream_t stream, void* p, size_t bytes, size_t reserved) {
+  return enqueue(stream, [line = stream->line, p, bytes, reserved] {
+    part(p, bytes, reserved);
+    line->last = line->before;
   });
 }
 
@@ -214,6 +222,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsig
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
+  enqueue(stream, [] {});  // nothing of a graph begins before it
   for (const Operation& operation : exec->operations) enqueue(stream, operation);
   return cudaSuccess;
 }

@@ -1,4 +1,4 @@
-// Threads that wait for each other: block barriers, warp collectives, clusters.
+// Threads that wait for each other: block barriers, warp collectives, clusters; and for other launches.
 #include <cstring>
 
 #include "simt/machine.h"
@@ -121,6 +121,15 @@ bool elect_sync(unsigned mask) {
   collective(mask, "elect.sync", &lanes, [](Lanes&) {});
   while (nth--) lanes &= lanes - 1;
   return unsigned(__builtin_ctz(lanes)) == lane_id();
+}
+
+// ---- Launches that overlap
+
+void grid_wait() { running->waited = here().waited = true; }
+
+void grid_launch_dependents() {
+  if (!running->waited)
+    fail("griddepcontrol.launch_dependents before griddepcontrol.wait: launches after the next one may run beside the one before");
 }
 
 // ---- Clusters

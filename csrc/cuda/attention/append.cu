@@ -16,6 +16,7 @@ template <class Unit>
 __global__ void __launch_bounds__(kThreads)
     copy_kernel(Rows<const Unit> k, Rows<const Unit> v, int64_t tokens, int width, PagedBatch batch, Unit* k_cache,
                   Unit* v_cache, Faults faults) {
+  wait_for_previous_launch();
   if (faults.pending()) return;
   const int64_t t = int64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp;
   if (t >= tokens) return;
@@ -45,6 +46,7 @@ template <class E, class C, int kN>
 __global__ void __launch_bounds__(kThreads)
     change_kernel(Rows<const E> k, Rows<const E> v, Changes changes, int groups, int P, PagedBatch batch, C* k_cache,
                   C* v_cache, Faults faults) {
+  wait_for_previous_launch();
   if (faults.pending()) return;
   const int64_t t = blockIdx.x;
   const int s = find_sequence(batch.offsets, batch.sequences, t), width = groups * P;

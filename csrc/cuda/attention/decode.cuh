@@ -9,6 +9,7 @@
 #include "cuda/attention/softmax.cuh"
 #include "cuda/attention/work.cuh"
 #include "cuda/gemm/operand.cuh"
+#include "cuda/scratch.cuh"
 
 namespace nemotron_h::cuda::paged_attention {
 
@@ -261,6 +262,7 @@ __device__ void finish(const DecodeProblem<KV>& p, const int (&rows)[2], int s, 
 template <int kP, class KV, int kTiles>
 __global__ void __launch_bounds__(Decode<kP, KV, kTiles>::kThreads, Decode<kP, KV, kTiles>::kBlocks)
     decode_kernel(DecodeProblem<KV> p, Faults faults) {
+  wait_for_previous_launch();
   using D = Decode<kP, KV, kTiles>;
   constexpr int kKeys = D::kKeys;
   if (faults.pending()) return;

@@ -32,6 +32,7 @@ struct Exact {
 template <int kColumns, class KV>
 __global__ void __launch_bounds__(Exact<kColumns>::kWarps * kWarp, 4)
     exact_kernel(ExactProblem<KV> p, Faults faults) {
+  wait_for_previous_launch();
   using Exact = Exact<kColumns>;
   constexpr int kRows = Exact::kRows, kKeys = Exact::kKeys, kTile = Exact::kTile;
   if (faults.pending()) return;

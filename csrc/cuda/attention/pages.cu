@@ -1,5 +1,6 @@
 // Checks of page tables, in one block: it tells what the CPU backend would have found first.
 #include "cuda/attention/pages.cuh"
+#include "cuda/scratch.cuh"
 
 namespace nemotron_h::cuda {
 namespace {
@@ -17,6 +18,7 @@ __device__ void visit_pages(const PagedBatch& batch, int s, int from, Visit visi
 // taken: an int for each page of the pool; null where pages are only read.
 __global__ void __launch_bounds__(kThreads)
     pages_kernel(PagedBatch batch, int64_t pool, int* taken, Faults faults) {
+  wait_for_previous_launch();
   if (faults.pending()) return;
   const int warp = threadIdx.x / kWarp, warps = kThreads / kWarp;
   const int64_t room = int64_t{batch.max_pages} * batch.page_size;

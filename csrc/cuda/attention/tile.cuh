@@ -109,6 +109,7 @@ __device__ void attend(const bf16* queries, const bf16* keys, const bf16* values
 
 template <int kP, class KV>
 __global__ void __launch_bounds__(kMaxWarps * kWarp, 2) tile_kernel(Problem<KV> p, Faults faults) {
+  wait_for_previous_launch();
   using Tile = Tile<kP>;
   constexpr int kKeys = Tile::kKeys, kColumns = Tile::kColumns;
   if (faults.pending()) return;

@@ -3,12 +3,14 @@
 
 #include "checks.h"
 #include "cuda/kernel.cuh"
+#include "cuda/scratch.cuh"
 
 namespace nemotron_h::cuda::gemm {
 
 // 32 x 32 elements by 32 x 8 threads: rows are read together, and columns written together, by way of shared memory.
 template <class T>
 __global__ void __launch_bounds__(256) transpose_kernel(cuda::Rows<const T> x, int64_t rows, int64_t columns, T* y) {
+  wait_for_previous_launch();
   constexpr int kSize = 32, kStep = 8;
   auto& tile = shared<T[kSize][kSize + 1], struct Transposed>();  // the gap keeps columns in different banks
   const int64_t across = ceil_div(columns, kSize);

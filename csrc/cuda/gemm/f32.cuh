@@ -46,6 +46,7 @@ struct AnyOperand {
 
 template <class Tile>
 __global__ void __launch_bounds__(256) f32_kernel(AnyOperand x, AnyOperand weight, Output y) {
+  wait_for_previous_launch();
   constexpr int kThreads = 256, kDepth = 16, kGap = 4;  // the gap keeps columns of 4 on 16 bytes, and banks apart
   constexpr int kM = Tile::kRows / 16, kGroups = Tile::kCols / 64;  // a thread's rows, and its groups of 4 columns
   struct Block { float x[kDepth][Tile::kRows + kGap], weight[kDepth][Tile::kCols + kGap]; };

@@ -51,6 +51,7 @@ inline constexpr int kBlocks = std::is_same_v<X, e4m3> ? 1 : 2;
 template <class Tile, class X, class W>
 __global__ void __launch_bounds__(Tile::kThreads, kBlocks<X>)
     tensor_core_kernel(Operand<X> x, Operand<W> weight, Output y) {
+  wait_for_previous_launch();
   using S = Stage<Tile, X, W>;
   constexpr int kStages = Tile::kStages;
   constexpr int kRows = Tile::kRows / Tile::kDown, kCols = Tile::kCols / Tile::kAcross;  // of a warp

@@ -11,7 +11,7 @@
 #include "cuda/norm.cuh"
 #include "cuda/ssm/step.cuh"
 #include "cuda/ssm/step_size.cuh"
-#include "cuda/temporary.h"
+#include "cuda/scratch.cuh"
 #include "ops.h"
 
 namespace nemotron_h::cuda {
@@ -74,6 +74,7 @@ __device__ void quantize_row(const Mamba2Step<T, E>& op, int s) {
 template <class T, class E, bool kPacks>
 __global__ void __launch_bounds__(kThreads, kPacks && sizeof(T) == 2 ? 2 : 1)
     mamba2_step_kernel(Mamba2Step<T, E> op, step::Partition partition, int first, Faults faults) {
+  wait_for_previous_launch();
   constexpr int kN = step::kColumns<E>, kAccess = kPacks ? kPack : 1;
   struct Convolved {
     float x[kThreads], B[kTile], C[kTile];  // x of this block's rows
@@ -218,7 +219,7 @@ void mamba2_step_quantize(const Tensor& x, const Tensor& z, const Tensor& dt, co
   float* const most = maxima.tensor.as<float>();
   if (scales == S) return step({.maxima = most, .scale = scale.as<float>(), .y = y.data.get(), .to = to});
 
-  check(cudaMemsetAsync(most, 0, sizeof(float), current().stream));
+  zero(most, 1);
   step({.largest = most});
   quantize(norm.tensor, maxima.tensor, to, y, scale);
 }

@@ -8,6 +8,7 @@
 #include "checks.h"
 #include "cuda/batch.cuh"
 #include "cuda/kernels.h"
+#include "cuda/scratch.cuh"
 #include "cuda/ssm/hopper/hopper.h"
 #include "cuda/ssm/pieces.cuh"
 #include "cuda/ssm/state_pool.cuh"
@@ -99,6 +100,7 @@ __device__ void store_pair(T* to, float a, float b, int left, bool aligned) {
 // A warp for each chunk and head; a lane holds neighbouring tokens.
 template <class T>
 __global__ void __launch_bounds__(kThreads) chunk_cumsum_kernel(Scan<T> scan) {
+  wait_for_previous_launch();
   if (scan.faults.pending()) return;
   constexpr int kEach = kChunk / kWarp;
   const int lane = threadIdx.x % kWarp, h = blockIdx.y * kWarps + threadIdx.x / kWarp;
@@ -144,6 +146,7 @@ struct StateTiles {
 // A block for a sequence, a head, and kRows columns of its state, 16 for each warp; it walks the chunks in order.
 template <class T>
 __global__ void __launch_bounds__(kThreads, 2) chunk_state_kernel(Scan<T> scan) {
+  wait_for_previous_launch();
   if (scan.faults.pending()) return;
   auto& smem = *static_cast<StateTiles<T>*>(dynamic_smem());
   const int s = blockIdx.x, h = blockIdx.y % scan.H, p0 = blockIdx.y / scan.H * scan.head_tile;
@@ -217,6 +220,7 @@ struct ScanTiles {
 // A block for kRows tokens of a chunk and a head; each warp has 16 of them, and the tokens up to these.
 template <class T>
 __global__ void __launch_bounds__(kThreads, 3) chunk_scan_kernel(Scan<T> scan) {
+  wait_for_previous_launch();
   if (scan.faults.pending()) return;
   auto& smem = *static_cast<ScanTiles<T>*>(dynamic_smem());
   const int tiles = (scan.chunk + kRows - 1) / kRows, h = blockIdx.x / tiles % scan.H;

@@ -27,6 +27,7 @@ struct SsmStep {
 template <class T, class E, bool kPacks>
 __global__ void __launch_bounds__(step::kThreads, kPacks ? kBlocks<E> : 1)
     ssm_step_kernel(SsmStep<T, E> op, step::Partition partition, Faults faults) {
+  wait_for_previous_launch();
   constexpr int kN = step::kColumns<E>, kRows = step::kRows<E>;
   const int s = blockIdx.z, h = blockIdx.y;
   const int begin = blockIdx.x * partition.rows, end = min(begin + partition.rows, op.P);

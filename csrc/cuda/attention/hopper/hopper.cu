@@ -4,6 +4,7 @@
 
 #include "cuda/attention/hopper/kernel.cuh"
 #include "cuda/gemm/copies.cuh"
+#include "cuda/scratch.cuh"
 #include "cuda/tensor_map.h"
 
 namespace nemotron_h::cuda::paged_attention::hopper {

@@ -352,6 +352,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     attention_kernel(const __grid_constant__ TensorMap q, const __grid_constant__ TensorMap k,
                      const __grid_constant__ TensorMap v, const __grid_constant__ Work work) {
 #ifdef NEMOTRON_H_SM90A
+  wait_for_previous_launch();
   if (work.faults.pending()) return;
   auto& s = *static_cast<Shared<kP, KV>*>(dynamic_smem());
   const auto init = [](auto& barriers, unsigned full, unsigned empty) {

@@ -10,6 +10,7 @@
 #include "cuda/gemm/cublaslt/api.h"
 #include "cuda/gemm/cublaslt/library.h"
 #include "cuda/gemm/provider.h"
+#include "cuda/scratch.cuh"
 
 namespace nemotron_h::cuda::gemm::cublaslt {
 namespace {
@@ -109,6 +110,7 @@ class Plan {
                    library_.cublasLtMatmul(handle, product_.get(), &alpha, p.b.data.get(), A_.get(), p.a.data.get(),
                                            B_.get(), &beta_, p.y.data, D_.get(), p.y.data, D_.get(), &best_.algo,
                                            workspace.as<void>(), best_.workspaceSize, current().stream));
+    current().overlap.launched();
   }
 
  private:

@@ -89,6 +89,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
   barrier_cluster_arrive();
   barrier_cluster_wait();  // the barriers of both blocks are there
+  wait_for_previous_launch();
 
   if (threadIdx.x < 128) {
     setmaxnreg_dec<40>();

@@ -8,6 +8,7 @@
 #include "cuda/gemm/operand.cuh"
 #include "cuda/gemm/product.h"
 #include "cuda/gemm/streaming/config.h"
+#include "cuda/scratch.cuh"
 #include "cuda/tensor_map.h"
 #include "cuda/wgmma.cuh"
 
@@ -206,22 +207,30 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (warp == kWarps) {
     if (elect_sync()) {
       constexpr int kPanels = Stage<X, W, kTokens>::kPanels, kHalf = kTokens / kBlocks;
-      for (int unit = begin; unit < end; ++unit) {
+      const auto load_weight = [&](int unit) {
         const int slot = (unit - begin) % kStages, round = (unit - begin) / kStages;
         const int tile = unit / split.depth, k = unit % split.depth;
-        uint64_t* const full = &s.kept.full[slot];
         mbarrier_wait(&s.kept.empty[slot], (round ^ 1) & 1);  // the first round passes at once
-        mbarrier_arrive_expect_tx(full, sizeof s.stage[slot]);
+        mbarrier_arrive_expect_tx(&s.kept.full[slot], sizeof s.stage[slot]);
         cp_async_bulk_tensor_2d_load(s.stage[slot].weight, weight_map, k * int{kUnitBytes / sizeof(W)},
-                                     tile * kTileRows + rank * kBlockRows, full, kEvictFirst);
+                                     tile * kTileRows + rank * kBlockRows, &s.kept.full[slot], kEvictFirst);
+      };
+      const auto load_x = [&](int unit) {
+        const int slot = (unit - begin) % kStages, k = unit % split.depth;
         for (int panel = 0; panel < kPanels; ++panel)
           cp_async_bulk_tensor_2d_load_multicast(s.stage[slot].x[panel][rank * kHalf], x_map,
                                                  (k * kPanels + panel) * int{kUnitBytes / sizeof(X)}, rank * kHalf,
-                                                 full, (1 << kBlocks) - 1);
-      }
+                                                 &s.kept.full[slot], (1 << kBlocks) - 1);
+      };
+      const int ahead = min(begin + kStages, end);  // weights to have while the launch before makes x
+      for (int unit = begin; unit < ahead; ++unit) load_weight(unit);
+      wait_for_previous_launch();
+      for (int unit = begin; unit < ahead; ++unit) load_x(unit);
+      for (int unit = ahead; unit < end; ++unit) load_weight(unit), load_x(unit);
     }
     __syncwarp();
   } else {
+    wait_for_previous_launch();
     float sums[kTokens / 2] = {};
     Amax<2> amax(y);
     for (int unit = begin; unit < end; ++unit) {
@@ -253,7 +262,8 @@ void launch_kernel(const Product& p) {
   const Scratch parts(sizeof(float) * kTokens * kTileRows * work.parts());
   launch(kernel<X, W, kTokens>,
          {.grid = static_cast<unsigned>(work.workers() * kBlocks), .block = kThreads,
-          .smem = sizeof(Shared<X, W, kTokens>), .cluster = kBlocks},
+          .smem = sizeof(Shared<X, W, kTokens>), .cluster = kBlocks,
+          .ahead = {p.b.data.get(), p.b.span_bytes()}},
          tensor_map(p.b, kBlockRows), tensor_map(p.a, kTokens / kBlocks), work, widening(p.b.dtype), parts.as<float4>(),
          current().tickets, p.y);
 }

@@ -4,6 +4,7 @@
 
 #include "checks.h"
 #include "cuda/gemm/copies.cuh"
+#include "cuda/scratch.cuh"
 #include "cuda/ssm/hopper/scan.cuh"
 #include "cuda/tensor_map.h"
 
@@ -14,6 +15,7 @@ namespace {
 // each, and what is left where they end, also where a sequence does. `count` is P N. So a sequence that is cut there
 // computes alike.
 __global__ void __launch_bounds__(256) pass_states_kernel(Scan scan, int count) {
+  wait_for_previous_launch();
   if (scan.faults.pending()) return;
   const int at = blockIdx.x * 256 + threadIdx.x, h = blockIdx.y, s = blockIdx.z;
   if (at >= count) return;

@@ -441,6 +441,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     scan_kernel(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap B,
                 const __grid_constant__ TensorMap C, const __grid_constant__ Scan scan, int cluster) {
 #ifdef NEMOTRON_H_SM90A
+  wait_for_previous_launch();
   if (scan.faults.pending()) return;
   auto& s = *static_cast<Shared<kP, kN>*>(dynamic_smem());
   const int rank = cluster_ctarank();
