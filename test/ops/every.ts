@@ -12,6 +12,7 @@ import {
   type Argument,
   type Call,
   check,
+  checkMade,
   checkPlaces,
   checkRefused,
   columns,
@@ -80,6 +81,13 @@ export function testOps(chosen: (name: OpInfo['name']) => boolean): void {
 
       test.each(acts)('the same bits with and without packs, %s', async (act) => {
         await checkPlaces(op, spec, act)
+      })
+
+      test.each(acts)('the same bits of what the op before makes, %s', async (act) => {
+        for (const { use } of implementations) {
+          use()
+          await checkMade(op, spec, act)
+        }
       })
 
       describe('refuses', () => {

@@ -14,12 +14,14 @@ export interface Mutant {
   source?: string
   /** The op whose cases must catch it, as JavaScript names it; */
   op?: string
-  /** of its cases these: names of sizes or special cases (all sizes if this and the two below are left out); */
+  /** of its cases these: names of sizes or special cases (all sizes if this and the three below are left out); */
   cases?: string[]
   /** of what it refuses (test/ops/refused.ts), these. */
   refuses?: string[]
   /** The same, of tensors that begin or lie where there can be no packs (checkPlaces of test/ops/run.ts). */
   places?: true
+  /** The same, of arguments that the op before makes (checkMade of test/ops/run.ts). */
+  made?: true
   /** What the GPU runs meanwhile, as binding.useKernels() takes it. */
   kernels?: 'portable' | 'cublaslt'
   /** Or the check of test/simt/*.cu that must. */

@@ -11,7 +11,7 @@ import { binding } from '../../dist/binding.js'
 import { device, empty, emulatedCublasLt } from '../device.ts'
 import { cases } from '../ops/cases.ts'
 import { refused } from '../ops/refused.ts'
-import { check, checkPlaces, checkRefused } from '../ops/run.ts'
+import { check, checkMade, checkPlaces, checkRefused } from '../ops/run.ts'
 import { Random } from '../ops/spec.ts'
 import { compile, emulator, type Library, root } from './kernels.ts'
 import type { Mutant } from './mutant.ts'
@@ -74,7 +74,7 @@ async function complaint(mutant: Mutant, library: Library): Promise<string> {
   const spec = cases[op.name]
   const acts: Act[] = op.params.some((p) => p.dtype === 'act' && p.kind === 'tensor') ? ['bf16', 'f32'] : ['f32']
   const tries: (() => Promise<unknown>)[] = []
-  for (const name of mutant.cases ?? (mutant.refuses || mutant.places ? [] : Object.keys(spec.sizes))) {
+  for (const name of mutant.cases ?? (mutant.refuses || mutant.places || mutant.made ? [] : Object.keys(spec.sizes))) {
     const [sizes, special] = [spec.sizes[name], spec.special?.[name]]
     if (!sizes && !special) throw new Error(`${op.name} has no case '${name}'`)
     const make = () => (sizes ? spec.make(sizes, new Random(1)) : special!(new Random(1)))
@@ -86,6 +86,7 @@ async function complaint(mutant: Mutant, library: Library): Promise<string> {
     for (const act of acts) tries.push(() => checkRefused(op, spec, refusal, act))
   }
   if (mutant.places) for (const act of acts) tries.push(() => checkPlaces(op, spec, act))
+  if (mutant.made) for (const act of acts) tries.push(() => checkMade(op, spec, act))
   for (const attempt of tries) {
     binding.releaseCached(device) // memory that nobody has written, whatever was tried before
     const caught = await attempt().then(() => '', String)

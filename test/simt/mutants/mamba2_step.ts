@@ -326,10 +326,17 @@ const quantize: Omit<Mutant, 'file' | 'op'>[] = [
   },
   {
     title: 'a maximum that begins anywhere',
-    find: '  check(cudaMemsetAsync(most, 0, sizeof(float), current().stream));\n',
+    find: '  zero(most, 1);\n',
     replace: '',
     cases: ['three sequences, one scale'],
     caught: beyond,
+  },
+  {
+    title: 'scratch ends a row too early',
+    find: 'const Temporary norm(x.dtype, S, z.size(1))',
+    replace: 'const Temporary norm(x.dtype, S - 1, z.size(1))',
+    cases: ['three sequences, one scale'],
+    caught: /not allocated/,
   },
   {
     title: 'the other format',
@@ -364,4 +371,14 @@ export const mutants: Mutant[] = [
   ...tickets.map((mutant) => ({ ...mutant, file: 'csrc/cuda/kernel.cuh', source: file, op: 'mamba2Step' })),
   ...step.map((mutant) => ({ ...mutant, file, op: 'mamba2Step' })),
   ...quantize.map((mutant) => ({ ...mutant, file, op: 'mamba2StepQuantize' })),
+  {
+    title: 'all scratch of an op is at one place',
+    file: 'csrc/cuda/scratch.cuh',
+    source: file,
+    find: '    context.workspace_used += bytes_;\n',
+    replace: '',
+    op: 'mamba2StepQuantize',
+    cases: [each],
+    caught: /is .*, expected|nobody has written|not allocated|nothing that orders/,
+  },
 ]

@@ -14,7 +14,7 @@ export const mutants: Mutant[] = [
   {
     file,
     title: 'the result of the call before',
-    find: 'launch(zero_kernel, {}, y.as<float>());',
+    find: 'zero(y.as<float>(), 1);',
     replace: '',
     op: 'amax',
     cases: ['no rows'],

@@ -8,22 +8,22 @@ const tiles = 'heads and states wider than a tile'
 const scan: Omit<Mutant, 'file' | 'op'>[] = [
   {
     title: 'steps are summed although offsets fall',
-    find: 'chunk_cumsum_kernel(Scan<T> scan) {\n  if (scan.faults.pending()) return;',
-    replace: 'chunk_cumsum_kernel(Scan<T> scan) {',
+    find: 'chunk_cumsum_kernel(Scan<T> scan) {\n  wait_for_previous_launch();\n  if (scan.faults.pending()) return;',
+    replace: 'chunk_cumsum_kernel(Scan<T> scan) {\n  wait_for_previous_launch();',
     refuses: ['a sequence that ends after the tokens'],
     caught: /not allocated|nobody has written/,
   },
   {
     title: 'chunks are scanned although offsets fall',
-    find: 'chunk_scan_kernel(Scan<T> scan) {\n  if (scan.faults.pending()) return;',
-    replace: 'chunk_scan_kernel(Scan<T> scan) {',
+    find: 'chunk_scan_kernel(Scan<T> scan) {\n  wait_for_previous_launch();\n  if (scan.faults.pending()) return;',
+    replace: 'chunk_scan_kernel(Scan<T> scan) {\n  wait_for_previous_launch();',
     refuses: ['a sequence that ends after the tokens'],
     caught: /not allocated|nobody has written/,
   },
   {
     title: 'a state is left although offsets fall',
-    find: 'chunk_state_kernel(Scan<T> scan) {\n  if (scan.faults.pending()) return;',
-    replace: 'chunk_state_kernel(Scan<T> scan) {',
+    find: 'chunk_state_kernel(Scan<T> scan) {\n  wait_for_previous_launch();\n  if (scan.faults.pending()) return;',
+    replace: 'chunk_state_kernel(Scan<T> scan) {\n  wait_for_previous_launch();',
     refuses: ['a sequence that ends after the tokens'],
     caught: /nobody has written|state is written|offsets\[2\] is 9/, // or that is told twice
   },
