@@ -375,7 +375,10 @@ function decodeBytes(config: Config, batch: BatchSize, layers: readonly Layer[],
 // More SMs than any GPU has: 192 of a whole GB202, 148 of a B200, 132 of an H100.
 const processors = 192
 
-/** The most that an op takes for itself, on any GPU: ops run one after the other (Scratch and Temporary of csrc/cuda/). */
+// What a GPU keeps for its ops (kWorkspace of csrc/cuda/context.h); one that takes more has all of it besides.
+const kept = 32 * 2 ** 20
+
+/** What ops take for themselves, on any GPU: they run one after the other (csrc/cuda/scratch.cuh). */
 function workspaceBytes(
   config: Config,
   { cacheTokens }: Chosen,
@@ -405,7 +408,8 @@ function workspaceBytes(
     // ssm/mamba2_step.cu: the sum [S,I] in f32, its norm [S,I], and a maximum for each group.
     largest.push(decode.S * (inner * (4 + act) + 4 * groups))
   }
-  return Math.max(...largest)
+  const needed = Math.max(...largest)
+  return needed > kept ? kept + needed : kept
 }
 
 /** attention/decode.cuh: what its workers have summed of their shares, in parts of 512 keys. */

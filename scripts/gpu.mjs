@@ -21,10 +21,11 @@ const { values } = parseArgs({
 })
 const out = values.out
 const bench = (name, ...args) => ['bench/ops.mjs', '--device', 'cuda', '--json', join(out, `${name}.json`), ...args]
+const decode = ['bench/decode.mjs', 'preset:8b', '--weights', 'fp8', '--device', 'cuda']
 
 /**
  * In order of importance. `share`: of the time that is left when it begins, the most it may take. `ends`: it is told how
- * many minutes those are, and ends by itself.
+ * many minutes those are, and ends by itself. `env`: besides this process's.
  */
 const steps = [
   { name: 'doctor', args: ['dist/cli/main.js', 'doctor'], share: 0.1 },
@@ -52,7 +53,8 @@ const steps = [
   },
   { name: 'ops-56b', args: bench('ops-56b', '--models', '56b'), share: 0.5 },
   { name: 'ops-47b', args: bench('ops-47b', '--models', '47b'), share: 0.5 },
-  { name: 'decode', args: ['bench/decode.mjs', '--device', 'cuda'], share: 0.5 },
+  { name: 'decode', args: decode, share: 0.5 },
+  { name: 'decode-apart', args: decode, share: 0.5, env: { NEMOTRON_H_OVERLAP: 'off' } },
   {
     name: 'figure',
     args: ['bench/figure.mjs', '--device', 'cuda', '--out', join(out, 'figure')],
@@ -83,10 +85,10 @@ function packagedCublasLt() {
 }
 
 const library = process.env.NEMOTRON_H_CUBLASLT ?? packagedCublasLt()
-const env = library ? { ...process.env, NEMOTRON_H_CUBLASLT: library } : process.env
+const cublasLt = library ? { NEMOTRON_H_CUBLASLT: library } : {}
 
 /** Runs a step with its output shown and kept; what became of it. */
-function run({ name, args, share, ends }) {
+function run({ name, args, share, ends, env }) {
   const allowed = Math.max(0, share * (end - Date.now() - 10_000))
   const told = ends ? ['--minutes', `${Math.max(0.1, (allowed - 30_000) / 60_000)}`] : []
   const began = performance.now()
@@ -94,7 +96,7 @@ function run({ name, args, share, ends }) {
   return new Promise((resolve) => {
     const child = spawn(process.execPath, [...args, ...told], {
       cwd: root,
-      env,
+      env: { ...process.env, ...cublasLt, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: true,
     })
