@@ -8,6 +8,7 @@ GraphExec::~GraphExec() {
 
 void GraphExec::capture(const std::vector<Job>& recorded) {
   Context& context = current();
+  context.overlap.separate();
   cudaGraph_t graph = nullptr;
   try {
     check(cudaStreamBeginCapture(context.stream, cudaStreamCaptureModeThreadLocal));
@@ -20,6 +21,7 @@ void GraphExec::capture(const std::vector<Job>& recorded) {
     op_ = context.op;
     error_ = e.what();
   }
+  context.overlap.separate();
   const cudaError_t ended = cudaStreamEndCapture(context.stream, &graph);
   if (error_.empty()) {
     const cudaError_t status = ended == cudaSuccess ? cudaGraphInstantiate(&exec_, graph, 0) : ended;
@@ -33,7 +35,7 @@ void GraphExec::capture(const std::vector<Job>& recorded) {
 void GraphExec::launch() const {
   if (!error_.empty()) throw OpError(op_, error_);
   check(cudaGraphLaunch(exec_, current().stream));
-  current().overlap.launched_unknown();
+  current().overlap.separate();
 }
 
 }  // namespace nemotron_h::cuda

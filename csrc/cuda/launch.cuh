@@ -37,7 +37,7 @@ struct Shape {
 // Whether a launch may begin while the one before it runs. Then the kernel must wait for that one by itself.
 inline bool begins_early(const Shape& shape) {
   const Context& context = current();
-  return overlaps() && context.architecture >= 90 && (!shape.ahead.bytes || context.overlap.may_read_ahead(shape.ahead));
+  return overlaps() && context.architecture >= 90 && context.overlap.may_begin_early(shape.ahead);
 }
 
 #ifdef __CUDACC__

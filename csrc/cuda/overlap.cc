@@ -22,11 +22,13 @@ void Overlap::begin_op() {
   written_.clear();
 }
 
-bool Overlap::may_read_ahead(Extent ahead) const {
+bool Overlap::may_begin_early(Extent ahead) const {
+  if (!follows_launch_) return false;
+  if (!ahead.bytes) return true;
   const auto meets = [&](Extent e) { return meet(ahead, e); };
   // Not scratch, which the op's launch before this one may write.
   if (!any(read_, [&](Extent e) { return within(ahead, e); }) || any(written_, meets)) return false;
-  return launched_ || (known_ && !any(written_before_, meets));
+  return launched_ || !any(written_before_, meets);
 }
 
 }  // namespace nemotron_h::cuda

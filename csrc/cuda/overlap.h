@@ -26,18 +26,18 @@ class Overlap {
   void reads(const Tensor& t) { read_.push_back({t.data.get(), t.span_bytes()}); }
   void writes(const Tensor& t) { written_.push_back({t.data.get(), t.span_bytes()}); }
 
-  // Whether the op's next launch may read this ahead.
-  bool may_read_ahead(Extent ahead) const;
+  // Whether the op's next launch may begin while the one before it runs, and read this ahead.
+  bool may_begin_early(Extent ahead) const;
   // The op launches a kernel.
-  void launched() { launched_ = known_ = true; }
-  // A graph was launched, whose last launch may have written anything.
-  void launched_unknown() { known_ = false; }
+  void launched() { launched_ = follows_launch_ = true; }
+  // The next launch follows a graph, or is the first of one.
+  void separate() { follows_launch_ = false; }
 
  private:
   std::vector<Extent> read_, written_;  // by the op
   std::vector<Extent> written_before_;  // by the one before it that launched something
   bool launched_ = false;               // the op has
-  bool known_ = true;                   // what the launch before writes
+  bool follows_launch_ = false;         // what the next launch follows is one
 };
 
 // Of the device that runs this thread's ops.

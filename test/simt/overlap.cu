@@ -48,14 +48,15 @@ CHECK(early_launches) {
   return check::compare(y.values(), [&](size_t i) { return 2 * x.values()[i] * weight.values()[i]; });
 }
 
-CHECK(reading_ahead) {
+CHECK(beginning_early) {
   float memory[64];
   std::string wrong;
-  const auto expect = [&](bool said, bool wanted, const char* what) {
-    if (said != wanted) wrong += std::string(wrong.empty() ? "" : "; ") + what;
+  Overlap overlap;
+  const auto expect = [&](Extent ahead, bool early, const char* otherwise) {
+    if (overlap.may_begin_early(ahead) != early) wrong += std::string(wrong.empty() ? "" : "; ") + otherwise;
   };
   float *const weight = memory, *const y = memory + 32;
-  Overlap overlap;
+  const Extent weights = extent(weight, 26);
   const auto product = [&] {
     overlap.begin_op();
     overlap.reads(tensor(weight, 4, 2, 8));
@@ -67,45 +68,51 @@ CHECK(reading_ahead) {
   };
 
   product();
-  expect(overlap.may_read_ahead(extent(weight, 26)), true, "an argument that nobody wrote is not read ahead");
-  expect(overlap.may_read_ahead(extent(weight + 2, 4)), true, "nor a part of it");
-  expect(overlap.may_read_ahead(extent(weight + 25, 2)), false, "what is beyond an argument is read ahead");
-  expect(overlap.may_read_ahead(extent(y, 8)), false, "a result is read ahead");
-  expect(overlap.may_read_ahead(extent(memory + 48, 4)), false, "scratch is read ahead");
+  expect({}, false, "the first launch of all begins early");
+  expect(weights, false, "and reads ahead");
+  overlap.launched();
+  product();
+  expect({}, true, "what reads nothing ahead does not begin early");
+  expect(weights, true, "an argument that nobody wrote is not read ahead");
+  expect(extent(weight + 2, 4), true, "nor a part of it");
+  expect(extent(weight + 25, 2), false, "what is beyond an argument is read ahead");
+  expect(extent(y, 8), false, "a result is read ahead");
+  expect(extent(memory + 48, 4), false, "scratch is read ahead");
 
   writes(weight + 25, 4);
   overlap.launched();
   product();
-  expect(overlap.may_read_ahead(extent(weight, 26)), false, "what the op before writes is read ahead");
-  expect(overlap.may_read_ahead(extent(weight, 25)), true, "what it does not write is not");
+  expect({}, true, "after an op that wrote weights nothing begins early");
+  expect(weights, false, "what the op before writes is read ahead");
+  expect(extent(weight, 25), true, "what it does not write is not");
   overlap.launched();
-  expect(overlap.may_read_ahead(extent(weight, 26)), true, "nor in the second launch, before which it is over");
+  expect(weights, true, "nor in the second launch, before which it is over");
 
   writes(weight, 4);
   overlap.launched();
   writes(weight, 0);  // launches nothing
   product();
-  expect(overlap.may_read_ahead(extent(weight, 26)), false, "a launch is forgotten over an op without any");
+  expect(weights, false, "a launch is forgotten over an op without any");
 
   writes(weight, 4);
   overlap.launched();
   writes(y, 8);
   overlap.launched();
   product();
-  expect(overlap.may_read_ahead(extent(weight, 26)), true, "an op that is over still counts");
+  expect(weights, true, "an op that is over still counts");
 
   overlap.begin_op();
-  overlap.launched_unknown();
+  overlap.separate();
   product();
-  expect(overlap.may_read_ahead(extent(weight, 26)), false, "what a graph may have written is read ahead");
+  expect({}, false, "a launch begins before a graph is over");
   overlap.launched();
   product();
-  expect(overlap.may_read_ahead(extent(weight, 26)), true, "a graph that is over still counts");
+  expect(weights, true, "a graph that is over still counts");
 
   overlap.begin_op();
-  expect(overlap.may_read_ahead(extent(weight, 26)), false, "an argument of the op before is read ahead");
+  expect(weights, false, "an argument of the op before is read ahead");
   overlap.reads(tensor(weight, 1, 8, 8));
   overlap.writes(tensor(weight + 4, 1, 1, 1));
-  expect(overlap.may_read_ahead(extent(weight, 8)), false, "an argument that is updated is read ahead");
+  expect(extent(weight, 8), false, "an argument that is updated is read ahead");
   return wrong;
 }

@@ -53,15 +53,16 @@ const rules: Omit<Mutant, 'file'>[] = [
   { title: 'all memory may be read ahead', find: '!any(read_, ', replace: '!any(std::vector<Extent>{ahead}, ' },
   { title: 'a part of an argument is enough', find: 'return within(ahead, e);', replace: 'return meet(ahead, e);' },
   { title: 'what the op writes may be read ahead', find: ' || any(written_, meets)', replace: '' },
-  { title: 'what the op before writes may be read ahead', find: ' && !any(written_before_, meets)', replace: '' },
-  { title: 'what a graph writes may be read ahead', find: 'known_ && ', replace: '' },
-  { title: 'the first launch is treated as the second', find: 'launched_ || ', replace: 'true || ' },
-  { title: 'the second launch is treated as the first', find: 'launched_ || ', replace: '' },
+  { title: 'what the op before writes may be read ahead', find: '!any(written_before_, meets)', replace: 'true' },
+  { title: 'a launch begins before a graph is over', find: 'if (!follows_launch_) return false;', replace: '' },
+  { title: 'the first launch is treated as the second', find: 'return launched_ || ', replace: 'return true || ' },
+  { title: 'the second launch is treated as the first', find: 'return launched_ || ', replace: 'return ' },
   {
     title: 'an op without a launch takes the place of the one before',
     find: 'if (std::exchange(launched_, false)) std::swap',
     replace: 'launched_ = false, std::swap',
   },
+  { title: 'only what reads ahead begins early', find: 'if (!ahead.bytes) return true;', replace: '' },
   { title: 'the arguments of ops before are kept', find: '  read_.clear();\n', replace: '' },
   { title: 'results of ops before are kept', find: '  written_.clear();\n', replace: '' },
 ]
@@ -73,7 +74,7 @@ export const mutants: Mutant[] = [
   ...rules.map((mutant) => ({
     file: 'csrc/cuda/overlap.cc',
     source: 'test/simt/overlap.cu',
-    check: 'reading_ahead',
+    check: 'beginning_early',
     ...mutant,
   })),
   {
@@ -123,8 +124,8 @@ export const mutants: Mutant[] = [
   {
     title: 'weights that the op before makes are read ahead',
     file: 'csrc/cuda/overlap.cc',
-    find: ' && !any(written_before_, meets)',
-    replace: '',
+    find: '!any(written_before_, meets)',
+    replace: 'true',
     op: 'linear',
     made: true,
     caught: /which the launch before writes/,
