@@ -1,7 +1,6 @@
 # Whether csrc/cuda is built, and with what. Sets NEMOTRON_H_CUDA_VERSION to the toolkit's version, or to nothing,
 # and enables the CUDA language. At run time only the driver is needed: CUDA's runtime is linked statically.
 set(NEMOTRON_H_CUDA AUTO CACHE STRING "AUTO: where nvcc 12.4 or newer is found; ON; OFF")
-set(NEMOTRON_H_CUDA_ARCHS "" CACHE STRING "As CMAKE_CUDA_ARCHITECTURES; empty: 80, 90a and 120")
 set(NEMOTRON_H_CUDA_VERSION "")
 if(NOT NEMOTRON_H_CUDA MATCHES "^(AUTO|ON|OFF)$")
   message(FATAL_ERROR "nemotron-h: NEMOTRON_H_CUDA is ${NEMOTRON_H_CUDA}, expected AUTO, ON or OFF")
@@ -56,8 +55,8 @@ if(failed)
   return()
 endif()
 
-if(NEMOTRON_H_CUDA_ARCHS)
-  set(CMAKE_CUDA_ARCHITECTURES ${NEMOTRON_H_CUDA_ARCHS})
+if(DEFINED ENV{CUDAARCHS})
+  set(CMAKE_CUDA_ARCHITECTURES $ENV{CUDAARCHS})
 elseif(nvcc_version VERSION_LESS 12.8)
   set(CMAKE_CUDA_ARCHITECTURES 80 90a) # the PTX of 80 serves newer GPUs
 else()
