@@ -183,7 +183,7 @@ async function* pieces(
       if (tokens.length === 0) break
       completionTokens += tokens.length
       const added = text.add(tokens)
-      const piece = added instanceof Promise ? await added : added
+      const piece = added instanceof Promise ? await added : added // no wait for what is there
       if (text.stopped) sequence.end()
       if (piece.text !== '' || piece.ids.length > 0) yield piece
     }
@@ -212,6 +212,7 @@ class TextOf {
     this.#stream = tokenizer && new TextStream(tokenizer, { stop, context })
   }
 
+  /** What these tokens complete, possibly nothing. */
   add(tokens: readonly SampledToken[]): Piece | Promise<Piece> {
     for (const { id, logprob, top } of tokens) if (top) this.#told.push({ id, logprob: logprob!, top })
     const ids = tokens.map(({ id }) => id)

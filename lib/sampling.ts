@@ -177,7 +177,7 @@ export async function readTokens(
 ): Promise<SampledToken[]> {
   if (!logprobs || !top) {
     const sampled = await ids.read()
-    return rows.map((_, s) => ({ id: sampled[s]! }))
+    return rows.map((_, s) => ({ id: sampled[s]! })) // Array.from(sampled) would go through its iterator, slowly
   }
   const reads = [ids.read(), logprobs.read(), top[0].read(), top[1].read()] as const
   const [sampled, chosen, topIds, topValues] = await Promise.all(reads)
