@@ -20,9 +20,8 @@ import {
 import { scope } from './scope.js'
 import { empty, type Tensor, tensor } from './tensor.js'
 
-/** A sequence that goes on. */
-export interface DecodeRow extends SamplingRow {
-  reservation: Reservation
+/** A sequence that goes on: the same object at every step. */
+export interface DecodeRow extends SamplingRow, Reservation {
   /** Tokens in its state. */
   past: number
 }
@@ -34,6 +33,11 @@ export interface DecoderSizes {
   maxPages: number
 }
 
+interface RecordedStep {
+  graph: Graph
+  sampled: Sampled
+}
+
 export class Decoder {
   /** The last token of every slot, [Slots]: what its sequence goes on with. */
   readonly last: Tensor<'i32'>
@@ -42,8 +46,9 @@ export class Decoder {
   readonly #past: Tensor<'i32'> // [Slots]
   readonly #pages: Tensor<'i32'> // [Slots,MaxPages]
   readonly #logits: Tensor<'f32'> // [Slots,V], of all recorded steps
-  readonly #graphs = new Map<string, { graph: Graph; sampled: Sampled }>() // the last used last
-  #places: readonly Reservation[] = [] // of the batch as the device has it
+  readonly #graphs = new Map<string, RecordedStep>() // the last used last
+  #rows: readonly DecodeRow[] = [] // the batch as the device has it
+  #recorded: RecordedStep | undefined // its step; none where a row has biases
 
   constructor(
     private readonly model: NemotronH,
@@ -70,20 +75,16 @@ export class Decoder {
    * `history` [Slots,V] counts tokens where some have penalties.
    */
   step(rows: readonly DecodeRow[], history: Tensor<'i32'> | undefined): Promise<SampledToken[]> {
-    this.#place(rows)
-    if (this.#sampling.biased) {
-      const sampled = scope(() => this.#queue(rows.length, history))
-      const tokens = readTokens(sampled, rows)
-      disposeSampled(sampled)
-      return tokens
+    const same = rows.length === this.#rows.length && rows.every((row, s) => row === this.#rows[s])
+    if (!same) this.#place(rows, history)
+    if (this.#recorded) {
+      this.#recorded.graph.replay()
+      return readTokens(this.#recorded.sampled, rows)
     }
-    const key = `${rows.length} ${this.#sampling.logprobs} ${history !== undefined}`
-    const recorded = this.#graphs.get(key) ?? this.#record(rows.length, history)
-    this.#graphs.delete(key)
-    this.#graphs.set(key, recorded)
-    if (this.#graphs.size > maxGraphs) this.#forget(this.#graphs.keys().next().value!)
-    recorded.graph.replay()
-    return readTokens(recorded.sampled, rows)
+    const sampled = scope(() => this.#queue(rows.length, history))
+    const tokens = readTokens(sampled, rows)
+    disposeSampled(sampled)
+    return tokens
   }
 
   dispose(): void {
@@ -92,25 +93,28 @@ export class Decoder {
     this.#sampling.dispose()
   }
 
-  /** Writes what the device does not have yet: nothing where the batch is that of the step before. */
-  #place(rows: readonly DecodeRow[]): void {
-    const same = rows.length === this.#places.length && rows.every((row, s) => row.reservation === this.#places[s])
-    if (same) return
-    this.#places = []
+  /** Writes what the device does not have yet, and finds the step of this batch. */
+  #place(rows: readonly DecodeRow[], history: Tensor<'i32'> | undefined): void {
+    this.#rows = []
     this.#sampling.set(rows)
     using past = this.#past.rows(0, rows.length)
     using pages = this.#pages.rows(0, rows.length)
     past.write(Int32Array.from(rows, (row) => row.past))
-    pages.write(
-      pageTable(
-        rows.map(({ reservation }) => reservation),
-        this.sizes.maxPages,
-      ),
-    )
-    this.#places = rows.map(({ reservation }) => reservation)
+    pages.write(pageTable(rows, this.sizes.maxPages))
+    this.#recorded = this.#sampling.biased ? undefined : this.#stepOf(rows.length, history)
+    this.#rows = rows
   }
 
-  #record(count: number, history: Tensor<'i32'> | undefined) {
+  #stepOf(count: number, history: Tensor<'i32'> | undefined): RecordedStep {
+    const key = `${count} ${this.#sampling.logprobs} ${history !== undefined}`
+    const recorded = this.#graphs.get(key) ?? this.#record(count, history)
+    this.#graphs.delete(key)
+    this.#graphs.set(key, recorded)
+    if (this.#graphs.size > maxGraphs) this.#forget(this.#graphs.keys().next().value!)
+    return recorded
+  }
+
+  #record(count: number, history: Tensor<'i32'> | undefined): RecordedStep {
     let sampled: Sampled | undefined
     const graph = device(this.model.device).capture(() => {
       sampled = scope(() => this.#queue(count, history))

@@ -14,7 +14,7 @@ import {
   type Rules,
   signal,
 } from './options.js'
-import type { Sampling } from './sampling.js'
+import type { SampledToken, Sampling } from './sampling.js'
 import type { Scheduler, Sequence } from './scheduler.js'
 import { encodePrompt, type Prompt, type PromptContext } from './text/prompt.js'
 import { TextStream } from './text/stream.js'
@@ -164,6 +164,7 @@ async function* pieces(
   const room = roomFor(model, encoded.length, maxTokens)
   checkIds('generate', 'prompt', encoded, model.vocabSize)
   const ids = Int32Array.from(encoded)
+  const text = new TextOf(model.tokenizer, stop, ids)
   const sequence = model.scheduler.start({
     prompt: ids,
     maxTokens: room,
@@ -174,7 +175,24 @@ async function* pieces(
   const abort = () => sequence.fail(signal?.reason)
   signal?.addEventListener('abort', abort, { once: true })
   try {
-    yield* textPieces(sequence, new TextOf(model.tokenizer, stop, ids), ids.length)
+    let completionTokens = 0
+    while (!text.stopped) {
+      await sequence.ready()
+      // One at a time where a string may end the text: how far the model is ahead must not show.
+      const tokens = sequence.take(stop.length > 0 ? 1 : Infinity)
+      if (tokens.length === 0) break
+      completionTokens += tokens.length
+      const added = text.add(tokens)
+      const piece = added instanceof Promise ? await added : added // no wait for what is there
+      if (text.stopped) sequence.end()
+      if (piece.text !== '' || piece.ids.length > 0) yield piece
+    }
+    yield {
+      ...text.finish(),
+      finishReason: text.stopped ? 'stop' : sequence.finish!,
+      usage: { promptTokens: ids.length, completionTokens },
+      timings: timingsOf(sequence),
+    }
   } catch (error) {
     throw sequence.failure ?? error // here too
   } finally {
@@ -183,58 +201,39 @@ async function* pieces(
   }
 }
 
-async function* textPieces(sequence: Sequence, text: TextOf, promptTokens: number): AsyncGenerator<Piece> {
-  const told: TokenLogprobs[] = []
-  let completionTokens = 0
-  while (!text.stopped) {
-    // One at a time where a string may end the text: how far the model is ahead must not show.
-    const tokens = await sequence.take(text.hasStops ? 1 : Infinity)
-    if (tokens.length === 0) break
-    completionTokens += tokens.length
-    for (const { id, logprob, top } of tokens) if (top) told.push({ id, logprob: logprob!, top })
-    const piece = await text.add(tokens.map(({ id }) => id))
-    if (text.stopped) sequence.end()
-    const logprobs = told.splice(0, piece.ids.length)
-    if (piece.text !== '' || piece.ids.length > 0) yield { ...piece, ...(logprobs.length > 0 ? { logprobs } : {}) }
-  }
-  yield {
-    ...text.finish(),
-    ...(told.length > 0 ? { logprobs: told } : {}),
-    finishReason: text.stopped ? 'stop' : sequence.finish!,
-    usage: { promptTokens, completionTokens },
-    timings: timingsOf(sequence),
-  }
-}
-
 /** The text side of a sequence; with no tokenizer, ids go through and text is empty. */
 class TextOf {
   /** A stop string is complete. */
   stopped = false
   readonly #stream: TextStream | undefined
+  readonly #told: TokenLogprobs[] = [] // of tokens whose text is not complete
 
-  constructor(
-    tokenizer: Tokenizer | undefined,
-    private readonly stop: readonly string[],
-    context: ArrayLike<number>,
-  ) {
+  constructor(tokenizer: Tokenizer | undefined, stop: readonly string[], context: ArrayLike<number>) {
     this.#stream = tokenizer && new TextStream(tokenizer, { stop, context })
   }
 
-  get hasStops(): boolean {
-    return this.stop.length > 0
+  /** What these tokens complete, possibly nothing. */
+  add(tokens: readonly SampledToken[]): Piece | Promise<Piece> {
+    for (const { id, logprob, top } of tokens) if (top) this.#told.push({ id, logprob: logprob!, top })
+    const ids = tokens.map(({ id }) => id)
+    return this.#stream ? this.#decode(this.#stream, ids) : this.#piece('', ids)
   }
 
-  async add(tokens: number[]): Promise<{ text: string; ids: number[] }> {
-    if (!this.#stream) return { text: '', ids: tokens }
-    const { text, ids, stop } = await this.#stream.push(tokens)
+  async #decode(stream: TextStream, tokens: readonly number[]): Promise<Piece> {
+    const { text, ids, stop } = await stream.push(tokens)
     this.stopped = stop !== undefined
-    return { text, ids }
+    return this.#piece(text, ids)
   }
 
-  finish(): { text: string; ids: number[] } {
-    if (!this.#stream || this.stopped) return { text: '', ids: [] }
+  finish(): Piece {
+    if (!this.#stream || this.stopped) return this.#piece('', [])
     const { text, ids } = this.#stream.finish()
-    return { text, ids }
+    return this.#piece(text, ids)
+  }
+
+  #piece(text: string, ids: number[]): Piece {
+    if (this.#told.length === 0 || ids.length === 0) return { text, ids }
+    return { text, ids, logprobs: this.#told.splice(0, ids.length) }
   }
 }
 

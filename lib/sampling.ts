@@ -52,7 +52,9 @@ const floats = ['temperature', 'topP', 'minP', 'repetitionPenalty', 'frequencyPe
 
 /** Rows that sample: their settings on a device, written when rows change, and read there by every step. */
 export class SamplingBatch {
-  #rows: readonly SamplingRow[] = []
+  #count = 0 // of rows
+  /** The most log-probabilities that a row asks for; -1: none asks. */
+  logprobs = -1
   readonly #floats: Record<keyof Settings, Tensor<'f32'>> // [capacity] each
   readonly #slots: Tensor<'i32'> // [capacity]
   readonly #topK: Tensor<'i32'> // [capacity]
@@ -84,7 +86,8 @@ export class SamplingBatch {
 
   /** The rows to sample from here on. */
   set(rows: readonly SamplingRow[]): void {
-    this.#rows = rows
+    this.#count = rows.length
+    this.logprobs = Math.max(-1, ...rows.map(({ sampling }) => sampling.logprobs ?? -1))
     this.#bias?.dispose()
     this.#bias = undefined
     const write = (t: Tensor, values: Float32Array | Int32Array) => {
@@ -115,11 +118,6 @@ export class SamplingBatch {
   /** Some row has biases: lists whose lengths differ from batch to batch. */
   get biased(): boolean {
     return this.#bias !== undefined
-  }
-
-  /** The most log-probabilities that a row asks for; -1: none asks. */
-  get logprobs(): number {
-    return Math.max(-1, ...this.#rows.map(({ sampling }) => sampling.logprobs ?? -1))
   }
 
   /** A view [S]: call it in a scope. */
@@ -168,7 +166,7 @@ export class SamplingBatch {
   }
 
   #head<D extends DType>(t: Tensor<D>): Tensor<D> {
-    return t.rows(0, this.#rows.length)
+    return t.rows(0, this.#count)
   }
 }
 
@@ -177,16 +175,16 @@ export async function readTokens(
   { ids, logprobs, top }: Sampled,
   rows: readonly SamplingRow[],
 ): Promise<SampledToken[]> {
-  const [sampled, chosen, topIds, topValues] = await Promise.all([
-    ids.read(),
-    logprobs?.read(),
-    top?.[0].read(),
-    top?.[1].read(),
-  ])
+  if (!logprobs || !top) {
+    const sampled = await ids.read()
+    return rows.map((_, s) => ({ id: sampled[s]! })) // Array.from(sampled) would go through its iterator, slowly
+  }
+  const reads = [ids.read(), logprobs.read(), top[0].read(), top[1].read()] as const
+  const [sampled, chosen, topIds, topValues] = await Promise.all(reads)
+  const count = topIds.length / rows.length
   return rows.map(({ sampling: { logprobs: wanted } }, s) => {
     const id = sampled[s]!
-    if (wanted === undefined || !chosen || !topIds || !topValues) return { id }
-    const count = topIds.length / rows.length
+    if (wanted === undefined) return { id }
     const best = Array.from({ length: Math.min(wanted, count) }, (_, i) => ({
       id: topIds[s * count + i]!,
       logprob: topValues[s * count + i]!,

@@ -24,7 +24,7 @@ export interface SequenceRequest {
 }
 
 /** One sequence: the scheduler adds tokens, one reader takes them. */
-export class Sequence {
+export class Sequence implements DecodeRow {
   /** Tokens in the model's state once all queued batches have run. */
   past = 0
   /** Tokens that batches were queued for, and those that have come. The state does not hold the last one yet. */
@@ -45,6 +45,24 @@ export class Sequence {
     readonly request: SequenceRequest,
     private readonly scheduler: Scheduler,
   ) {}
+
+  get sampling(): Sampling {
+    return this.request.sampling
+  }
+
+  /** Of its reservation, while it has one. */
+  get slot(): number {
+    return this.reservation!.slot
+  }
+
+  get pages(): number[] {
+    return this.reservation!.pages
+  }
+
+  /** Tokens drawn before the next one. */
+  get step(): number {
+    return this.asked
+  }
 
   get inPrompt(): boolean {
     return this.past < this.request.prompt.length
@@ -83,13 +101,16 @@ export class Sequence {
     this.end()
   }
 
-  /** Tokens not taken yet, at most `count`, once there are some; none when the sequence has ended. */
-  async take(count: number): Promise<SampledToken[]> {
-    while (this.#unread.length === 0 && !this.ended) {
-      await new Promise<void>((resolve) => {
-        this.#changed = resolve
-      })
-    }
+  /** Resolves once there are tokens to take, or it has ended. */
+  ready(): Promise<void> | undefined {
+    if (this.#unread.length > 0 || this.ended) return undefined
+    return new Promise((resolve) => {
+      this.#changed = resolve
+    })
+  }
+
+  /** Tokens not taken yet, at most `count`. */
+  take(count: number): SampledToken[] {
     if (this.failure !== undefined) throw this.failure
     const tokens = this.#unread.splice(0, count)
     this.scheduler.wake()
@@ -229,16 +250,23 @@ export class Scheduler {
     const sequences = pieces.map(([sequence]) => sequence)
     const sampling = sequences.filter((sequence) => !sequence.inPrompt)
     const segments = pieces.map(([, segment]) => segment)
-    return this.#queue('prompts', sequences, sampling, (rows, history) => this.#runPrompts(segments, rows, history))
+    return this.#queue('prompts', sequences, sampling, () =>
+      this.#runPrompts(segments, sampling, this.#historyOf(sequences)),
+    )
   }
 
   /** Queues one token more for each sequence whose prompt is done and whose reader keeps up. */
   #decode(): Step | undefined {
-    const active = [...this.#active]
-    if (this.options.prefillFirst && active.some(({ inPrompt }) => inPrompt)) return undefined
-    const sequences = active.filter(({ inPrompt, paused, askedAll }) => !inPrompt && !paused && !askedAll)
+    const sequences: Sequence[] = []
+    for (const sequence of this.#active) {
+      if (sequence.inPrompt) {
+        if (this.options.prefillFirst) return undefined
+      } else if (!sequence.paused && !sequence.askedAll) sequences.push(sequence)
+    }
     if (sequences.length === 0) return undefined
-    const step = this.#queue('step', sequences, sequences, (rows, history) => this.#decoder.step(rows, history))
+    const step = this.#queue('step', sequences, sequences, () =>
+      this.#decoder.step(sequences, this.#historyOf(sequences)),
+    )
     for (const sequence of sequences) sequence.past++
     return step
   }
@@ -248,19 +276,16 @@ export class Scheduler {
     name: string,
     sequences: readonly Sequence[],
     sampling: readonly Sequence[],
-    run: (rows: DecodeRow[], history: Tensor<'i32'> | undefined) => Promise<SampledToken[]>,
+    run: () => Promise<SampledToken[]>,
   ): Step {
-    const rows = sampling.map(({ request, reservation, past, asked: step }) => ({
-      sampling: request.sampling,
-      reservation: reservation!,
-      slot: reservation!.slot,
-      past,
-      step,
-    }))
-    for (const sequence of sampling) sequence.asked++
-    const counts = sequences.some(({ request }) => usesHistory(request.sampling))
-    const tokens = (async () => traced(name, () => run(rows, counts ? this.#countedTokens() : undefined)))()
+    let tokens: Promise<SampledToken[]>
+    try {
+      tokens = traced(name, run)
+    } catch (error) {
+      tokens = Promise.reject(error)
+    }
     tokens.catch(() => {}) // until it is delivered
+    for (const sequence of sampling) sequence.asked++
     return { sequences, sampling, tokens }
   }
 
@@ -278,13 +303,19 @@ export class Scheduler {
     }
   }
 
-  #countedTokens(): Tensor<'i32'> {
+  /** Counts of tokens, where one of these has penalties. */
+  #historyOf(sequences: readonly Sequence[]): Tensor<'i32'> | undefined {
+    if (!sequences.some(({ sampling }) => usesHistory(sampling))) return undefined
     this.#history ??= empty('i32', [this.options.sequences, this.model.config.vocabSize], this.model.device)
     return this.#history
   }
 
   /** Queues pieces of prompts, of which the first ones, as many as `rows`, end and draw a token. */
-  #runPrompts(segments: Segment[], rows: DecodeRow[], history: Tensor<'i32'> | undefined): Promise<SampledToken[]> {
+  #runPrompts(
+    segments: Segment[],
+    rows: readonly Sequence[],
+    history: Tensor<'i32'> | undefined,
+  ): Promise<SampledToken[]> {
     const { model } = this
     if (rows.length > 0) this.#firstTokens.set(rows)
     const sampled = scope(() => {
