@@ -164,8 +164,9 @@ async function text() {
   const tokenizer = await Tokenizer.load(fileURLToPath(new URL('../demo/model', import.meta.url)))
   const prompt = 'In the beginning God created the heaven and the earth. '.repeat(200)
   const ids = await tokenizer.encode(prompt)
-  const stream = new TextStream(tokenizer)
+  const streams = Array.from({ length: 64 }, () => new TextStream(tokenizer))
   let next = 0
+  const push = (stream) => stream.push([ids[next++ % ids.length]])
   const rows = await timed([
     {
       what: `tokenisation, a prompt of ${ids.length} tokens, a token`,
@@ -177,7 +178,12 @@ async function text() {
       per: ids.length,
       call: () => tokenizer.decode(ids),
     },
-    { what: 'detokenisation, one token of a stream', call: () => stream.push([ids[next++ % ids.length]]) },
+    { what: 'detokenisation, one token of a stream', call: () => push(streams[0]) },
+    {
+      what: `detokenisation, one token of each of ${streams.length} streams, a token`,
+      per: streams.length,
+      call: () => Promise.all(streams.map(push)),
+    },
   ])
   tokenizer.dispose()
   return rows

@@ -66,24 +66,16 @@ export class TextStream {
 
   /** The text that these ids complete, possibly none. After a piece with `stop`, the stream has ended. */
   async push(ids: readonly number[]): Promise<TextPiece> {
-    return (await TextStream.pushAll([this], [ids]))[0]!
-  }
-
-  /** One `push` on each of several streams of one tokenizer, in one exchange with its thread. */
-  static async pushAll(streams: readonly TextStream[], ids: readonly (readonly number[])[]): Promise<TextPiece[]> {
-    for (const stream of streams) stream.#expectOpen('push')
-    for (const stream of streams) stream.#state = 'pushing'
+    this.#expectOpen('push')
+    const windows = this.#advance(ids)
+    if (windows.length === 0) return this.#take(ids, [])
+    this.#state = 'pushing'
     try {
-      const windows = streams.map((stream, i) => stream.#advance(ids[i]!))
-      const batch = windows.flat()
-      const texts =
-        batch.length === 0 ? [] : await streams[0]!.#tokenizer.decodeBatch(batch, { skipSpecialTokens: false })
-      return streams.map((stream, i) => {
-        stream.#state = 'open'
-        return stream.#take(ids[i]!, texts.splice(0, windows[i]!.length))
-      })
+      const texts = await this.#tokenizer.decodeBatch(windows, { skipSpecialTokens: false })
+      this.#state = 'open'
+      return this.#take(ids, texts)
     } catch (error) {
-      for (const stream of streams) stream.#state = 'ended'
+      this.#state = 'ended'
       throw error
     }
   }

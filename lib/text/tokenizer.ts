@@ -23,6 +23,12 @@ export interface DecodeOptions {
   skipSpecialTokens?: boolean | undefined
 }
 
+/** What is decoded in one exchange with the thread: all that is asked for in one turn of the event loop. */
+interface Turn {
+  batch: number[][]
+  texts: Promise<string[]>
+}
+
 const loadRules: Rules<LoadTokenizerOptions> = { signal }
 const encodeRules: Rules<EncodeOptions> = { addSpecialTokens: boolean }
 const decodeRules: Rules<DecodeOptions> = { skipSpecialTokens: boolean }
@@ -38,6 +44,7 @@ export class Tokenizer {
   readonly special: TokenizerFacts['special']
   readonly #specialIds: ReadonlySet<number>
   readonly #channel: Channel
+  readonly #turns = new Map<boolean, Turn>() // by skipSpecialTokens
 
   private constructor(folder: string, channel: Channel, facts: TokenizerFacts) {
     this.folder = folder
@@ -98,7 +105,7 @@ export class Tokenizer {
     return (await this.decodeBatch([ids], options))[0]!
   }
 
-  /** As `decode` for several sequences, in one exchange with the thread. */
+  /** As `decode` for several sequences. */
   async decodeBatch(batch: readonly ArrayLike<number>[], options?: DecodeOptions): Promise<string[]> {
     const { skipSpecialTokens = true } = check('Tokenizer.decode', options, decodeRules)
     for (const ids of batch) {
@@ -109,7 +116,22 @@ export class Tokenizer {
         }
       }
     }
-    return this.#channel.call('decode', { batch, skipSpecialTokens })
+    const turn = this.#turns.get(skipSpecialTokens) ?? this.#newTurn(skipSpecialTokens)
+    const first = turn.batch.length
+    for (const ids of batch) turn.batch.push(Array.prototype.slice.call(ids)) // which may change until it is sent
+    return (await turn.texts).slice(first, first + batch.length)
+  }
+
+  /** A step brings a token to every stream at once: one message for each would cost more than all else of the step. */
+  #newTurn(skipSpecialTokens: boolean): Turn {
+    const batch: number[][] = []
+    const texts = Promise.resolve().then(() => {
+      this.#turns.delete(skipSpecialTokens)
+      return this.#channel.call('decode', { batch, skipSpecialTokens })
+    })
+    const turn = { batch, texts }
+    this.#turns.set(skipSpecialTokens, turn)
+    return turn
   }
 
   /** The id of one token as the vocabulary spells it, undefined when it has none. */

@@ -3,8 +3,9 @@
 import { execFileSync } from 'node:child_process'
 import { join } from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { Worker } from 'node:worker_threads'
 import fc from 'fast-check'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { Tokenizer } from '../../dist/text/tokenizer.js'
 import {
   demoExpected,
@@ -83,6 +84,18 @@ describe('the demo tokenizer', () => {
     const texts = Array.from({ length: 200 }, (_, i) => `And verse ${i}`)
     const ids = await Promise.all(texts.map((text) => tokenizer.encode(text)))
     expect(await Promise.all(ids.map((each) => tokenizer.decode(each)))).toEqual(texts)
+  })
+
+  it('decodes in one exchange what one turn of the event loop asks for', async () => {
+    const sent = vi.spyOn(Worker.prototype, 'postMessage')
+    const ids = Int32Array.of(390)
+    const texts = [tokenizer.decode(ids), tokenizer.decode([1, 390], { skipSpecialTokens: false })]
+    ids[0] = 1 // it was asked for before
+    await Promise.resolve()
+    await Promise.all([...texts, tokenizer.decodeBatch([[390], [390, 390]])])
+    expect(await Promise.all(texts)).toEqual([' God', '<s> God'])
+    expect(sent).toHaveBeenCalledTimes(2 + 1) // two kinds, and one when their turn was over
+    sent.mockRestore()
   })
 
   it('refuses what is not text, ids or an option', async () => {
