@@ -7,12 +7,13 @@ import type { GenerateOptions, Graph, Model } from '../dist/index.js'
 import { maxGraphs } from '../dist/model/config.js'
 import { NemotronH } from '../dist/model/nemotron-h.js'
 import { collect, folderLike, goldenFolder, load } from './demo.js'
-import { memory } from './device.ts'
+import { memory, onCpu } from './device.ts'
 
 const tiny = goldenFolder('nemotron-h-hybrid')
 
 afterEach(() => {
   vi.restoreAllMocks()
+  binding.useOverlap('on')
 })
 
 /** What is recorded from now on. */
@@ -47,6 +48,22 @@ describe('recorded steps', () => {
     expect(recorded.ids).toEqual(queued.ids)
     expect(recorded.logprobs).toEqual(queued.logprobs)
   })
+
+  test.skipIf(onCpu).each(['bf16', 'fp8'] as const)(
+    'give the bits of launches that do not overlap, %s',
+    async (weights) => {
+      const given = { maxTokens: 20, logprobs: 3 }
+      const ways = ['on', 'off'] as const
+      const results = []
+      for (const overlap of ways) {
+        binding.useOverlap(overlap)
+        using model = await load(tiny, { weights })
+        results.push(await generate(model, [5, 6, 7], given))
+      }
+      expect(results[0]!.ids).toEqual(results[1]!.ids)
+      expect(results[0]!.logprobs).toEqual(results[1]!.logprobs)
+    },
+  )
 
   test('are one for each size of the batch, and for what is asked besides', async () => {
     using model = await load(tiny)
