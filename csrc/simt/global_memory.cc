@@ -97,15 +97,9 @@ void release(void* p) {
   drop(&granule_of(from), &granule_of(from + bytes));
 }
 
-void renew(void* p, size_t bytes) {
-  check("a graph allocates", p, bytes);
-  memset(p, 0xff, bytes);
-  if (tracking) set_writers(static_cast<char*>(p), bytes, kUnwritten);
-}
-
-void part(void* p, size_t bytes, size_t reserved) {
+void reuse(void* p, size_t bytes, size_t reserved) {
   char* const from = static_cast<char*>(p);
-  check("an op takes", p, reserved);
+  check("a graph or an op takes", p, reserved);
   ASAN_UNPOISON_MEMORY_REGION(from, bytes);
   ASAN_POISON_MEMORY_REGION(from + bytes, reserved - bytes);
   memset(from, 0xff, bytes);

@@ -186,7 +186,7 @@ cudaError_t cudaMallocFromPoolAsync(void** block, size_t bytes, cudaMemPool_t po
   std::shared_ptr<void> memory = device_block(pool->device, bytes);
   *block = memory.get();
   // In a graph the block is the graph's: at the same place in every launch, and new each time.
-  if (capturing(stream)) return enqueue(stream, [memory, bytes] { renew(memory.get(), bytes); });
+  if (capturing(stream)) return enqueue(stream, [memory, bytes] { reuse(memory.get(), bytes, bytes); });
   const std::lock_guard lock(tables);
   blocks[*block] = std::move(memory);
   return cudaSuccess;

@@ -60,12 +60,11 @@ cudaError_t launch(cudaStream_t, const LaunchShape&, const void* kernel, std::fu
 // Device memory: aligned to 256 bytes, filled with 0xff (NaN), no address ever used twice. Null when there is none.
 void* allocate(size_t bytes);
 void release(void* p);
-void renew(void* p, size_t bytes);  // as if it had just been allocated
 
-// In the order of a stream, and without a place in it: `bytes` of `reserved`, parts of an allocation, are as if they had
-// just been allocated, the rest of them as if they were not.
+// Of `reserved` bytes within an allocation the first `bytes` are as if they had just been allocated, the rest as if they
+// were not: at once, or in the order of a stream, where it does not come between two launches.
+void reuse(void* p, size_t bytes, size_t reserved);
 cudaError_t reuse(cudaStream_t, void* p, size_t bytes, size_t reserved);
-void part(void* p, size_t bytes, size_t reserved);
 
 // To be called before a copy from the host, or a memset: Error unless p lies in one allocation.
 void host_writes(void* p, size_t bytes);

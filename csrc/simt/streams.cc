@@ -20,7 +20,7 @@ struct Line {
   int device;
   std::deque<Operation> pending;
   uint64_t given = 0, done = 0;  // operations so far
-  uint32_t last = 0, before = 0; // numbers of the operation's launch and of the one's before it; 0: not a launch
+  uint32_t last = 0, before = 0;  // numbers of the operation's launch and of the one's before it; 0: not a launch
 };
 
 // Never destroyed: threads still work while the process exits.
@@ -127,7 +127,7 @@ cudaError_t launch(cudaStream_t stream, const LaunchShape& shape, const void* ke
 
 cudaError_t reuse(cudaStream_t stream, void* p, size_t bytes, size_t reserved) {
   return enqueue(stream, [line = stream->line, p, bytes, reserved] {
-    part(p, bytes, reserved);
+    reuse(p, bytes, reserved);
     line->last = line->before;
   });
 }
