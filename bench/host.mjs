@@ -1,5 +1,4 @@
-// What JavaScript's side costs, whatever the device: a call of an op, a decode step of a model as deep as the 8B, text to
-// tokens and back. npm run bench:host [-- --device cuda --seconds 0.5 --out FOLDER]
+// What JavaScript's side costs, whatever the device: a call of an op, a decode step, text to tokens and back. npm run bench:host [-- --device cuda --seconds 0.5 --out FOLDER]
 //
 // A call is timed until it returns, with its work queued; the work itself is waited for outside. Of a decode step it is the
 // processor's time of JavaScript's thread, as Linux counts it (schedstat), so that other threads do not count.
@@ -11,13 +10,8 @@ import { performance } from 'node:perf_hooks'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { Bench } from 'tinybench'
-import { randomWeights } from '../dist/checkpoint/random.js'
-import { Decoder } from '../dist/decode.js'
 import { device as deviceOf, empty, ops, presets, scope, tensor } from '../dist/index.js'
 import { loadRandom } from '../dist/load.js'
-import { formatsOf, pagesFor } from '../dist/model/config.js'
-import { NemotronH } from '../dist/model/nemotron-h.js'
-import { Pools } from '../dist/model/pools.js'
 import { TextStream } from '../dist/text/stream.js'
 import { Tokenizer } from '../dist/text/tokenizer.js'
 import { commit } from './commit.mjs'
@@ -70,92 +64,54 @@ async function opCalls() {
 /** Microseconds that JavaScript's thread, the process's first, has run. */
 const threadTime = () => Number(readFileSync(`/proc/self/task/${process.pid}/schedstat`, 'utf8').split(' ')[0]) / 1000
 
-// Of the measured decode steps: how many, which batches, room of each sequence. The first run of so many compiles the code.
-const [steps, batches, context] = [500, [1, 8, 64], 512]
-const most = Math.max(...batches)
-
 /**
- * JavaScript's part of a decode step of 52 layers, which are narrow: how many they are must not matter. With all that a
- * reader of generate() takes, and of the decoder alone: a thread that slept during the step wakes with cold caches.
+ * JavaScript's part of a decode step with all that a reader of generate() takes, of two models: as deep as the 8B, but
+ * narrow, and of one layer. How deep must not matter but for this: on the CPU the layers' own work takes the cores and
+ * caches that JavaScript wakes up to, which a GPU's does not.
  */
 async function decodeSteps() {
+  const { layers, attention, mlp, mamba, ...rest } = presets['8b']
   const config = {
-    ...presets['8b'],
+    ...rest,
     vocabSize: 512,
     hiddenSize: 64,
-    attention: { ...presets['8b'].attention, heads: 4, kvHeads: 2, headDim: 16 },
-    mlp: { ...presets['8b'].mlp, intermediateSize: 64 },
-    mamba: { ...presets['8b'].mamba, heads: 4, headDim: 16, groups: 2, stateSize: 16, chunkSize: 16 },
+    attention: { ...attention, heads: 4, kvHeads: 2, headDim: 16 },
+    mlp: { ...mlp, intermediateSize: 64 },
+    mamba: { ...mamba, heads: 4, headDim: 16, groups: 2, stateSize: 16, chunkSize: 16 },
   }
-  const generation = await generating(config)
-  const decoder = await decoding(config)
   const rows = []
-  for (const batch of batches) {
-    for (const [what, { run }] of [
-      ["JavaScript's thread", generation],
-      ['the decoder alone', decoder],
-    ]) {
-      await run(batch)
-      const runs = []
-      for (let i = 0; i < 5; i++) runs.push(await run(batch))
-      const { busy, whole } = runs.sort((a, b) => a.busy - b.busy)[2]
-      const us = { us: Number(busy.toPrecision(3)), 'of a step of': Number(whole.toPrecision(3)) }
-      rows.push({ what: `decode step, batch ${batch}: ${what}`, ...us })
-    }
+  for (const depth of [layers.length, 1]) {
+    const steps = await stepsOf({ ...config, layers: layers.slice(0, depth) })
+    const what = `decode step, ${depth} layer${depth > 1 ? 's' : ''}`
+    rows.push(...steps.map(({ batch, ...row }) => ({ what: `${what}, batch ${batch}: JavaScript's thread`, ...row })))
   }
-  generation.dispose()
-  decoder.dispose()
   return rows
 }
 
-/** Microseconds a step: of JavaScript's thread, and until the next. */
-async function spent(fn) {
-  const [began, before] = [performance.now(), threadTime()]
-  await fn()
-  return { busy: (threadTime() - before) / steps, whole: (1000 * (performance.now() - began)) / steps }
-}
-
-async function generating(config) {
+/** Microseconds a step, by batch: of JavaScript's thread, and until the next step. */
+async function stepsOf(config) {
+  const [steps, batches, context] = [500, [1, 8, 64], 512]
+  const most = Math.max(...batches)
   const room = { sequences: most, context, cacheTokens: context * most, prefillTokens: 1024 }
-  const model = await loadRandom(config, 'as deep as 8b', { device: device.name, weights: 'bf16', seed: 1, ...room })
+  const model = await loadRandom(config, 'narrow', { device: device.name, weights: 'bf16', seed: 1, ...room })
   const run = async (batch) => {
     const options = { maxTokens: steps + 1, ignoreEos: true, temperature: 0 }
     const sequences = Array.from({ length: batch }, (_, s) => model.generate([1 + s, 2, 3, 4], options))
     await Promise.all(sequences.map((sequence) => sequence.next())) // prefill makes the first token
-    return spent(() => Promise.all(sequences.map(drain)))
+    const [began, before] = [performance.now(), threadTime()]
+    await Promise.all(sequences.map(drain))
+    return { busy: (threadTime() - before) / steps, whole: (1000 * (performance.now() - began)) / steps }
   }
-  return { run, dispose: () => model.dispose() }
-}
-
-/** Replays steps and reads their tokens, and queues one before it waits for that before, as the scheduler does. */
-async function decoding(config) {
-  const format = { format: 'bf16', bf16Gemms: 4, activations: 'row', seed: 1, std: 0.02 }
-  const weights = await randomWeights(config, { device: device.name, ...format })
-  const net = new NemotronH(config, weights, formatsOf(device.name === 'cpu' ? 'f32' : 'bf16'))
-  const pools = new Pools(net, most, most * pagesFor(context))
-  const decoder = new Decoder(net, pools.layers, { slots: most, maxPages: pagesFor(context) })
-  decoder.last.write(new Int32Array(most))
-  const sampling = { temperature: 0, topK: 0, topP: 1, minP: 0, seed: 0, logitBias: new Map() }
-  const penalties = { repetitionPenalty: 1, frequencyPenalty: 0, presencePenalty: 0 }
-  const run = async (batch) => {
-    const place = () => ({ ...pools.reserve(context), past: 0, step: 0, sampling: { ...sampling, ...penalties } })
-    const rows = Array.from({ length: batch }, place)
-    let before = decoder.step(rows)
-    const spending = await spent(async () => {
-      for (let i = 0; i < steps; i++) {
-        const tokens = decoder.step(rows)
-        await before
-        before = tokens
-      }
-    })
-    await before
-    for (const row of rows) pools.release(row)
-    return spending
+  const rows = []
+  for (const batch of batches) {
+    await run(batch) // which compiles the code
+    const runs = []
+    for (let i = 0; i < 5; i++) runs.push(await run(batch))
+    const { busy, whole } = runs.sort((a, b) => a.busy - b.busy)[2]
+    rows.push({ batch, us: Number(busy.toPrecision(3)), 'of a step of': Number(whole.toPrecision(3)) })
   }
-  const dispose = () => {
-    for (const part of [decoder, pools, weights]) part.dispose()
-  }
-  return { run, dispose }
+  model.dispose()
+  return rows
 }
 
 async function drain(generation) {
