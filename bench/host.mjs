@@ -1,4 +1,5 @@
-// What JavaScript's side costs, whatever the device: a call of an op, a decode step, text to tokens and back. npm run bench:host [-- --device cuda --seconds 0.5 --out FOLDER]
+// What JavaScript's side costs, whatever the device: a call of an op, a decode step, text to tokens and back.
+// npm run bench:host [-- --device cuda --seconds 0.5 --out FOLDER]
 //
 // A call is timed until it returns, with its work queued; the work itself is waited for outside. Of a decode step it is the
 // processor's time of JavaScript's thread, as Linux counts it (schedstat), so that other threads do not count.
