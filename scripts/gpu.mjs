@@ -55,6 +55,7 @@ const steps = [
   { name: 'ops-47b', args: bench('ops-47b', '--models', '47b'), share: 0.5 },
   { name: 'decode', args: decode, share: 0.5 },
   { name: 'decode-apart', args: decode, share: 0.5, env: { NEMOTRON_H_OVERLAP: 'off' } },
+  { name: 'host', args: ['bench/host.mjs', '--device', 'cuda', '--out', join(out, 'host')], share: 0.3 },
   {
     name: 'figure',
     args: ['bench/figure.mjs', '--device', 'cuda', '--out', join(out, 'figure')],
