@@ -313,6 +313,12 @@ describe('help and errors', () => {
       '[1]',
     ],
     [['generate', '/nowhere', '--prompt', 'x'], '/nowhere: folder is missing, expected a local model folder'],
+    [['generate', 'preset:8b', '--ids', '[1]', '--init', 'zeros'], "--init is 'zeros', expected 'random'"],
+    [
+      ['generate', demo, '--ids', '[1]', '--init', 'random'],
+      "load: init is 'random', expected none for a folder, which has weights",
+    ],
+    [['generate', 'preset:8b', '--ids', '[1]'], "load: init is undefined, expected 'random': preset:8b has no weights"],
     [['logits', demo, '--ids', 'ids.json'], "required option '--out <file>' not specified"],
     [
       ['logits', demo, '--ids', '-', '--out', join(scratch, 'none')],

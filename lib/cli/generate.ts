@@ -58,7 +58,7 @@ Examples:
 export function generateCommand(signal: AbortSignal): Command {
   const command = new Command('generate')
     .description('generates text, printed as it comes (token ids where the model has no tokenizer)')
-    .argument('<model>', 'folder of a Hugging Face checkpoint')
+    .argument('<model>', 'folder of a Hugging Face checkpoint, or preset:NAME with --init random')
   for (const option of [...promptFlags, ...Object.values(generateFlags)]) command.addOption(option)
   return addLoadOptions(command)
     .option('--json', 'print one JSON object: ids, text, finishReason, usage, timings in ms')

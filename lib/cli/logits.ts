@@ -14,7 +14,7 @@ Example:
 export function logitsCommand(signal: AbortSignal): Command {
   const command = new Command('logits')
     .description('writes the logits of token sequences to a safetensors file')
-    .argument('<model>', 'folder of a Hugging Face checkpoint')
+    .argument('<model>', 'folder of a Hugging Face checkpoint, or preset:NAME with --init random')
     .requiredOption('--ids <file>', 'the token ids: a JSON array of arrays')
     .requiredOption('--out <file>', 'the safetensors file to write')
   return addLoadOptions(command)

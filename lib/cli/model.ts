@@ -29,6 +29,7 @@ export async function openModel(name: string): Promise<{ config: Config; tensors
 }
 
 const loadFlags = {
+  init: choiceFlag('--init <kind>', 'random: draw the weights of a preset:NAME, to measure its speed', 'random'),
   device: new Option('--device <name>', 'cpu, cuda (the first GPU) or cuda:N; cpu by default'),
   dtype: choiceFlag('--dtype <type>', 'activations: f32 or bf16; f32 on the CPU, bf16 on a GPU', 'f32', 'bf16'),
   kvCache: choiceFlag('--kv-cache <format>', 'keys and values: fp8; as activations by default', 'fp8'),
