@@ -161,21 +161,20 @@ export async function writeSafetensors(
   tensors: Readonly<Record<string, TensorData>>,
   { signal }: { signal?: AbortSignal | undefined } = {},
 ): Promise<void> {
-  const header: Record<string, { dtype: StoredDtype; shape: readonly number[]; data_offsets: [number, number] }> = {}
   // Widest elements first: behind a header padded to 8 bytes, every tensor is aligned.
   const ordered = Object.entries(tensors).sort(([, a], [, b]) => dtypeBytes[b.dtype] - dtypeBytes[a.dtype])
   let end = 0
-  for (const [name, { dtype, shape, data }] of ordered) {
+  const entries = ordered.map(([name, { dtype, shape, data }]) => {
     const wanted = byteLength(dtype, shape)
     if (data.byteLength !== wanted) {
       throw new RangeError(
         `writeSafetensors: ${name} is ${data.byteLength} bytes, expected ${wanted} for ${dtype} [${shape}]`,
       )
     }
-    header[name] = { dtype, shape, data_offsets: [end, end + wanted] }
     end += wanted
-  }
-  const json = Buffer.from(JSON.stringify(header))
+    return [name, { dtype, shape, data_offsets: [end - wanted, end] }]
+  })
+  const json = Buffer.from(JSON.stringify(Object.fromEntries(entries))) // whose keys may be any, as __proto__
   const padded = Buffer.alloc(Math.ceil(json.length / 8) * 8, ' ')
   json.copy(padded)
   const length = Buffer.alloc(8)

@@ -180,6 +180,13 @@ describe('fuzz', () => {
   const tensor = fc.record({ dtype: fc.constantFrom(...(Object.keys(dtypeBytes) as StoredDtype[])), shape })
   const tensors = fc.dictionary(fc.string({ minLength: 1 }), tensor, { maxKeys: 5, noNullPrototype: true })
 
+  test('a tensor may have any name', async ({ folder }) => {
+    const path = join(folder, 'x.safetensors')
+    const names = ['__proto__', 'constructor', '', '\u0000"\\', '漢字']
+    await writeSafetensors(path, Object.fromEntries(names.map((name) => [name, zeros('U8', [1])])))
+    expect([...(await readHeader(path)).tensors.keys()].sort()).toEqual(names.sort())
+  })
+
   test('what is written is read', async ({ folder }) => {
     const path = join(folder, 'x.safetensors')
     await fc.assert(
