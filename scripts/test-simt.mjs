@@ -1,6 +1,7 @@
-// The CUDA kernels on the CPU: `npm run test:simt [-- --reports FOLDER] [-- vitest arguments]`. Builds the emulator
-// twice: watching every access, with all tests and the planted bugs; and under AddressSanitizer and UBSan. Needs the
-// headers of CUDA, and says so where there are none. --reports: vitest's JSON for each run, as simt-NAME.json.
+// The CUDA kernels on the CPU: `npm run test:simt [-- --reports FOLDER] [--sanitize PART] [-- vitest arguments]`. Builds
+// the emulator twice: watching every access, with all tests and the planted bugs; and under AddressSanitizer and UBSan,
+// with the ops (of which 1/2 means the second of every two) and models. Needs the headers of CUDA, and says so where
+// there are none. --reports: vitest's JSON for each run, as simt-NAME.json.
 import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdirSync, readFileSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
@@ -9,7 +10,10 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-const { values, positionals } = parseArgs({ options: { reports: { type: 'string' } }, allowPositionals: true })
+const { values, positionals } = parseArgs({
+  options: { reports: { type: 'string' }, sanitize: { type: 'string', default: '0/1' } },
+  allowPositionals: true,
+})
 const reports = resolve(values.reports ?? join(tmpdir(), `nemotron-h-simt-${process.pid}`))
 mkdirSync(reports, { recursive: true })
 
@@ -75,6 +79,7 @@ const libraries = ['libasan.so', 'libubsan.so'].map((name) =>
   execFileSync('g++', [`-print-file-name=${name}`], { encoding: 'utf8' }).trim(),
 )
 test('sanitized', 'simt-asan', kernels, {
+  NEMOTRON_H_OPS: values.sanitize,
   LD_PRELOAD: libraries.join(' '),
   ASAN_OPTIONS: 'detect_leaks=0',
   UBSAN_OPTIONS: 'print_stacktrace=1',
