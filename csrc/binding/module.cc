@@ -125,13 +125,11 @@ void bind_op(Napi::Object exports, Napi::Array table, OpFunction<Op>* on_cpu, Op
       device.keep(v.tensor);
       v.tensor = v.tensor.borrowed();
     }
-    if (device.backend == Backend::cuda)
-      device.submit(kName.c_str(), [on_cuda, values = std::move(call.values)] {
-        announce(Op::signature, values);
-        call_op(on_cuda, values);
-      });
-    else
-      device.submit(kName.c_str(), [on_cpu, values = std::move(call.values)] { call_op(on_cpu, values); });
+    const bool cuda = device.backend == Backend::cuda;
+    device.submit(kName.c_str(), [cuda, function = cuda ? on_cuda : on_cpu, values = std::move(call.values)] {
+      if (cuda) announce(Op::signature, values);
+      call_op(function, values);
+    });
     return call.results();
   }, kName));
 }

@@ -129,7 +129,8 @@ void grid_wait() { running->waited = here().waited = true; }
 
 void grid_launch_dependents() {
   if (!running->waited)
-    fail("griddepcontrol.launch_dependents before griddepcontrol.wait: launches after the next one may run beside the one before");
+    fail("griddepcontrol.launch_dependents before griddepcontrol.wait: "
+         "launches after the next one may run beside the one before");
 }
 
 // ---- Clusters
