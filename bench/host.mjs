@@ -8,6 +8,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
+import { setImmediate, setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { Bench } from 'tinybench'
@@ -67,8 +68,8 @@ const threadTime = () => Number(readFileSync(`/proc/self/task/${process.pid}/sch
 
 /**
  * JavaScript's part of a decode step with all that a reader of generate() takes, of two models: as deep as the 8B, but
- * narrow, and of one layer. How deep must not matter but for this: on the CPU the layers' own work takes the cores and
- * caches that JavaScript wakes up to, which a GPU's does not.
+ * narrow, and of one layer. How deep must not matter but for this: JavaScript's thread sleeps longer, and wakes up to cold
+ * caches; on the CPU the layers' own work also takes the cores. `sleeping` tells what a machine makes of sleep alone.
  */
 async function decodeSteps() {
   const { layers, attention, mlp, mamba, ...rest } = presets['8b']
@@ -107,12 +108,26 @@ async function stepsOf(config) {
   for (const batch of batches) {
     await run(batch) // which compiles the code
     const runs = []
-    for (let i = 0; i < 5; i++) runs.push(await run(batch))
-    const { busy, whole } = runs.sort((a, b) => a.busy - b.busy)[2]
+    for (let i = 0; i < 9; i++) runs.push(await run(batch))
+    const { busy, whole } = runs.sort((a, b) => a.busy - b.busy)[4]
     rows.push({ batch, us: Number(busy.toPrecision(3)), 'of a step of': Number(whole.toPrecision(3)) })
   }
   model.dispose()
   return rows
+}
+
+/** Turns of the event loop that do nothing, a thousand without sleep and a hundred after 10 ms each. */
+async function sleeping() {
+  const turns = async (count, turn) => {
+    const before = threadTime()
+    for (let i = 0; i < count; i++) await turn()
+    return Number(((threadTime() - before) / count).toPrecision(3))
+  }
+  const what = "a turn of the event loop that does nothing: JavaScript's thread"
+  return [
+    { what, us: await turns(1000, () => setImmediate()) },
+    { what: `${what}, after 10 ms of sleep`, us: await turns(100, () => setTimeout(10)) },
+  ]
 }
 
 async function drain(generation) {
@@ -148,7 +163,7 @@ async function text() {
   return rows
 }
 
-const rows = [...(await opCalls()), ...(await decodeSteps()), ...(await text())]
+const rows = [...(await opCalls()), ...(await decodeSteps()), ...(await sleeping()), ...(await text())]
 const machine = {
   cpu: cpus()[0]?.model,
   cores: cpus().length,
@@ -161,7 +176,7 @@ const cells = rows.map((row) => `| ${row.what} | ${row.us} | ${row.p99 ?? ''} | 
 const markdown = `# What JavaScript's side costs
 
 ${machine.cpu}, ${machine.cores} cores, Node ${machine.node}, device ${machine.device}; commit ${machine.commit}; ${date}; \`npm run bench:host\`.
-Microseconds, medians. The work of an op is not in its call; tokenising is in a thread of its own, and timed to the answer.
+Microseconds, medians (of decode steps: of nine runs' means). The work of an op is not in its call; tokenising is in a thread of its own, and timed to the answer.
 
 | | us | p99 | of a step of |
 | --- | --- | --- | --- |

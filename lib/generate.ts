@@ -1,4 +1,5 @@
 /** Text generation: options, the pieces a caller receives, and the way from sampled tokens to text. */
+import { asyncGenerator, settled, type Wait } from './async-generator.js'
 import type { GenerationDefaults } from './checkpoint/folder.js'
 import {
   boolean,
@@ -141,7 +142,7 @@ export function generate(model: GenerationContext, prompt: Prompt, options?: Gen
     )
   }
   const begun: { sequence?: Sequence } = {}
-  const generation = pieces(model, prompt, checked, sampling, stop, begun)
+  const generation = asyncGenerator(pieces(model, prompt, checked, sampling, stop, begun))
   abandoned.register(generation, begun)
   return generation
 }
@@ -149,18 +150,19 @@ export function generate(model: GenerationContext, prompt: Prompt, options?: Gen
 // The net for a caller who neither reads on nor leaves: when the generation is garbage, its sequence ends.
 const abandoned = new FinalizationRegistry((begun: { sequence?: Sequence }) => begun.sequence?.end())
 
-async function* pieces(
+function* pieces(
   model: GenerationContext,
   prompt: Prompt,
   { maxTokens, ignoreEos = false, signal }: GenerateOptions,
   sampling: Sampling,
   stop: readonly string[],
   begun: { sequence?: Sequence },
-): AsyncGenerator<Piece> {
+): Generator<Piece | Wait, void, void> {
   const given = Array.isArray(prompt) ? [...prompt] : prompt // the caller may go on with theirs
-  const encoded = await unlessAborted(encodePrompt(given as Prompt, model), signal).catch((error) => {
+  const encoding = unlessAborted(encodePrompt(given as Prompt, model), signal).catch((error) => {
     throw model.scheduler.failure ?? error // disposing the model ends its tokenizer as well
   })
+  const encoded = yield* settled(encoding)
   const room = roomFor(model, encoded.length, maxTokens)
   checkIds('generate', 'prompt', encoded, model.vocabSize)
   const ids = Int32Array.from(encoded)
@@ -177,13 +179,13 @@ async function* pieces(
   try {
     let completionTokens = 0
     while (!text.stopped) {
-      await sequence.ready()
+      if (!sequence.ready) yield sequence.wait
       // One at a time where a string may end the text: how far the model is ahead must not show.
       const tokens = sequence.take(stop.length > 0 ? 1 : Infinity)
       if (tokens.length === 0) break
       completionTokens += tokens.length
       const added = text.add(tokens)
-      const piece = added instanceof Promise ? await added : added // no wait for what is there
+      const piece = added instanceof Promise ? yield* settled(added) : added
       if (text.stopped) sequence.end()
       if (piece.text !== '' || piece.ids.length > 0) yield piece
     }

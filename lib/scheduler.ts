@@ -3,6 +3,7 @@
  * each sequence that has begun. It runs while there is work, waits only for the device, and queues the batches of a turn
  * before it waits for those of the turn before, so that the device always has some.
  */
+import type { Wait } from './async-generator.js'
 import { type DecodeRow, Decoder } from './decode.js'
 import { pagesFor } from './model/config.js'
 import type { NemotronH } from './model/nemotron-h.js'
@@ -15,6 +16,8 @@ import { traced } from './trace.js'
 
 /** Tokens that a sequence may be ahead of whoever reads them; then it pauses. */
 const maxUnread = 64
+
+const none: SampledToken[] = []
 
 export interface SequenceRequest {
   prompt: ArrayLike<number>
@@ -38,8 +41,8 @@ export class Sequence implements DecodeRow {
   startedMs: number | undefined
   firstTokenMs: number | undefined
   endedMs: number | undefined
-  #unread: SampledToken[] = []
-  #changed: (() => void) | undefined
+  #unread = none
+  #wakeReader: (() => void) | undefined
 
   constructor(
     readonly request: SequenceRequest,
@@ -79,10 +82,11 @@ export class Sequence implements DecodeRow {
   add(token: SampledToken): void {
     this.firstTokenMs ??= performance.now()
     this.generated++
-    this.#unread.push(token)
+    if (this.#unread === none) this.#unread = [token]
+    else this.#unread.push(token)
     if (this.request.endIds.has(token.id)) this.end('stop')
     else if (this.generated >= this.request.maxTokens) this.end('length')
-    else this.#changed?.()
+    else this.#changed()
   }
 
   /** Ends it, giving its room back at once; what it has generated can still be taken. */
@@ -92,7 +96,7 @@ export class Sequence implements DecodeRow {
     this.endedMs = performance.now()
     this.finish = finish
     this.scheduler.leave(this)
-    this.#changed?.()
+    this.#changed()
   }
 
   /** Ends it; from here on the reader gets `failure` and no token. */
@@ -101,18 +105,27 @@ export class Sequence implements DecodeRow {
     this.end()
   }
 
-  /** Resolves once there are tokens to take, or it has ended. */
-  ready(): Promise<void> | undefined {
-    if (this.#unread.length > 0 || this.ended) return undefined
-    return new Promise((resolve) => {
-      this.#changed = resolve
-    })
+  /** There are tokens to take, or it has ended. */
+  get ready(): boolean {
+    return this.#unread.length > 0 || this.ended
+  }
+
+  /** For its reader, while it is not ready. The sequence holds the reader no longer than it waits. */
+  readonly wait: Wait = (wake) => {
+    this.#wakeReader = wake
+  }
+
+  #changed(): void {
+    const wake = this.#wakeReader
+    this.#wakeReader = undefined
+    wake?.()
   }
 
   /** Tokens not taken yet, at most `count`. */
   take(count: number): SampledToken[] {
     if (this.failure !== undefined) throw this.failure
-    const tokens = this.#unread.splice(0, count)
+    const tokens = this.#unread
+    this.#unread = tokens.length > count ? tokens.splice(count) : none
     this.scheduler.wake()
     return tokens
   }
@@ -144,7 +157,8 @@ export class Scheduler {
   readonly #decoder: Decoder
   readonly #firstTokens: SamplingBatch
   readonly #waiting: Sequence[] = []
-  readonly #active = new Set<Sequence>()
+  readonly #prefilling = new Set<Sequence>()
+  readonly #decoding = new Set<Sequence>()
   #history: Tensor<'i32'> | undefined // [Slots,V], made when first needed
   #running = false
   /** Why it takes no more sequences, once it is disposed. */
@@ -171,14 +185,16 @@ export class Scheduler {
 
   /** Goes on if there is something to do; called whenever that may have changed. */
   wake(): void {
-    if (!this.#running && this.#waiting.length + this.#active.size > 0) void this.#run()
+    if (this.#running) return
+    if (this.#waiting.length + this.#prefilling.size + this.#decoding.size > 0) void this.#run()
   }
 
   /** Takes an ended sequence out. Work already queued still uses its room, and comes before any that is given it. */
   leave(sequence: Sequence): void {
     const place = this.#waiting.indexOf(sequence)
     if (place >= 0) this.#waiting.splice(place, 1)
-    this.#active.delete(sequence)
+    this.#prefilling.delete(sequence)
+    this.#decoding.delete(sequence)
     if (sequence.reservation) this.#pools.release(sequence.reservation)
     sequence.reservation = undefined
     this.wake()
@@ -202,7 +218,7 @@ export class Scheduler {
       for (;;) {
         this.#admit()
         const queued = [this.#prefill(), this.#decode()].filter((step) => step !== undefined)
-        // Nothing to do, or all that is active is paused. No await from here to the flag: no call of wake() is lost.
+        // Nothing to do, or all that decode are paused. No await from here to the flag: no call of wake() is lost.
         if (queued.length + before.length === 0) return
         for (const step of before) await this.#deliver(step)
         before = queued
@@ -215,7 +231,7 @@ export class Scheduler {
   }
 
   #failAll(failure: unknown): void {
-    for (const sequence of [...this.#active, ...this.#waiting]) sequence.fail(failure)
+    for (const sequence of [...this.#prefilling, ...this.#decoding, ...this.#waiting]) sequence.fail(failure)
   }
 
   #admit(): void {
@@ -225,7 +241,7 @@ export class Scheduler {
       if (!sequence.reservation) return
       this.#waiting.shift()
       sequence.startedMs = performance.now()
-      this.#active.add(sequence)
+      this.#prefilling.add(sequence)
     }
   }
 
@@ -234,8 +250,7 @@ export class Scheduler {
     const chunk = this.model.config.mamba?.chunkSize ?? 1
     let budget = this.options.prefillTokens
     const pieces: [Sequence, Segment][] = []
-    for (const sequence of this.#active) {
-      if (!sequence.inPrompt) continue
+    for (const sequence of this.#prefilling) {
       const { past, request, reservation } = sequence
       const length = segmentLength(past, request.prompt.length - past, budget, chunk)
       if (length === 0) continue
@@ -249,6 +264,10 @@ export class Scheduler {
     pieces.sort(([a], [b]) => Number(a.inPrompt) - Number(b.inPrompt))
     const sequences = pieces.map(([sequence]) => sequence)
     const sampling = sequences.filter((sequence) => !sequence.inPrompt)
+    for (const sequence of sampling) {
+      this.#prefilling.delete(sequence)
+      this.#decoding.add(sequence)
+    }
     const segments = pieces.map(([, segment]) => segment)
     return this.#queue('prompts', sequences, sampling, () =>
       this.#runPrompts(segments, sampling, this.#historyOf(sequences)),
@@ -257,12 +276,8 @@ export class Scheduler {
 
   /** Queues one token more for each sequence whose prompt is done and whose reader keeps up. */
   #decode(): Step | undefined {
-    const sequences: Sequence[] = []
-    for (const sequence of this.#active) {
-      if (sequence.inPrompt) {
-        if (this.options.prefillFirst) return undefined
-      } else if (!sequence.paused && !sequence.askedAll) sequences.push(sequence)
-    }
+    if (this.options.prefillFirst && this.#prefilling.size > 0) return undefined
+    const sequences = [...this.#decoding].filter((sequence) => !sequence.paused && !sequence.askedAll)
     if (sequences.length === 0) return undefined
     const step = this.#queue('step', sequences, sequences, () =>
       this.#decoder.step(sequences, this.#historyOf(sequences)),

@@ -34,6 +34,7 @@ const mayKnow = {
 
   'lib/binding.ts': ['binding.d.ts', 'node:module', 'node:path', 'node:url'],
   'lib/options.ts': [],
+  'lib/async-generator.ts': [],
   'lib/tensor.ts': ['binding.d.ts', 'lib/binding.ts', 'node:util'],
   'lib/device.ts': ['binding.d.ts', 'lib/binding.ts', 'node:util'],
   'lib/trace.ts': ['lib/binding.ts', 'lib/tensor.ts', 'lib/device.ts'],
@@ -64,6 +65,7 @@ const mayKnow = {
   'lib/sampling.ts': ['lib/tensor.ts', 'lib/ops.ts'],
   'lib/decode.ts': ['lib/tensor.ts', 'lib/scope.ts', 'lib/ops.ts', 'lib/device.ts', 'lib/model/', 'lib/sampling.ts'],
   'lib/scheduler.ts': [
+    'lib/async-generator.ts',
     'lib/tensor.ts',
     'lib/scope.ts',
     'lib/ops.ts',
@@ -72,7 +74,14 @@ const mayKnow = {
     'lib/decode.ts',
     'lib/trace.ts',
   ],
-  'lib/generate.ts': ['lib/options.ts', 'lib/checkpoint/folder.ts', 'lib/text/', 'lib/sampling.ts', 'lib/scheduler.ts'],
+  'lib/generate.ts': [
+    'lib/options.ts',
+    'lib/async-generator.ts',
+    'lib/checkpoint/folder.ts',
+    'lib/text/',
+    'lib/sampling.ts',
+    'lib/scheduler.ts',
+  ],
   'lib/plan.ts': ['lib/model/config.ts'], // arithmetic: where no addon loads, too
   'lib/load.ts': ['lib/'],
   'lib/index.ts': ['lib/'],
