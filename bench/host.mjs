@@ -28,6 +28,9 @@ const { values } = parseArgs({
 const device = deviceOf(values.device)
 const done = empty('u8', [0], device.name)
 
+/** Three digits: no clock here gives more. */
+const rounded = (us) => Number(us.toPrecision(3))
+
 /** Microseconds: the median, and what 99 of 100 are below. `per`: how many of what is named one call does, if several. */
 async function timed(entries) {
   const bench = new Bench({ time: 1000 * Number(values.seconds), warmupTime: 50 })
@@ -35,7 +38,7 @@ async function timed(entries) {
   await bench.run()
   return bench.tasks.map(({ name, result }, i) => {
     if (result.error) throw result.error
-    const us = (ms) => Number(((1000 * ms) / (entries[i].per ?? 1)).toPrecision(3))
+    const us = (ms) => rounded((1000 * ms) / (entries[i].per ?? 1))
     return { what: name, us: us(result.latency.p50), p99: us(result.latency.p99) }
   })
 }
@@ -68,8 +71,9 @@ const threadTime = () => Number(readFileSync(`/proc/self/task/${process.pid}/sch
 
 /**
  * JavaScript's part of a decode step with all that a reader of generate() takes, of two models: as deep as the 8B, but
- * narrow, and of one layer. How deep must not matter but for this: JavaScript's thread sleeps longer, and wakes up to cold
- * caches; on the CPU the layers' own work also takes the cores. `sleeping` tells what a machine makes of sleep alone.
+ * narrow, and of one layer. JavaScript does the same for both; but the longer a step is, the longer its thread sleeps, and
+ * the colder are the caches it wakes up to, and on the CPU the layers' own work takes the cores. `sleeping` tells what a
+ * machine makes of sleep alone.
  */
 async function decodeSteps() {
   const { layers, attention, mlp, mamba, ...rest } = presets['8b']
@@ -90,7 +94,7 @@ async function decodeSteps() {
   return rows
 }
 
-/** Microseconds a step, by batch: of JavaScript's thread, and until the next step. */
+/** Microseconds a step, by batch: of JavaScript's thread, the median of nine runs and the least, and until the next step. */
 async function stepsOf(config) {
   const [steps, batches, context] = [500, [1, 8, 64], 512]
   const most = Math.max(...batches)
@@ -109,8 +113,9 @@ async function stepsOf(config) {
     await run(batch) // which compiles the code
     const runs = []
     for (let i = 0; i < 9; i++) runs.push(await run(batch))
-    const { busy, whole } = runs.sort((a, b) => a.busy - b.busy)[4]
-    rows.push({ batch, us: Number(busy.toPrecision(3)), 'of a step of': Number(whole.toPrecision(3)) })
+    runs.sort((a, b) => a.busy - b.busy)
+    const [least, median] = [runs[0], runs[4]]
+    rows.push({ batch, us: rounded(median.busy), least: rounded(least.busy), 'of a step of': rounded(median.whole) })
   }
   model.dispose()
   return rows
@@ -121,7 +126,7 @@ async function sleeping() {
   const turns = async (count, turn) => {
     const before = threadTime()
     for (let i = 0; i < count; i++) await turn()
-    return Number(((threadTime() - before) / count).toPrecision(3))
+    return rounded((threadTime() - before) / count)
   }
   const what = "a turn of the event loop that does nothing: JavaScript's thread"
   return [
@@ -172,15 +177,16 @@ const machine = {
   commit: await commit(),
 }
 const date = new Date().toISOString()
-const cells = rows.map((row) => `| ${row.what} | ${row.us} | ${row.p99 ?? ''} | ${row['of a step of'] ?? ''} |`)
+const columns = ['us', 'least', 'p99', 'of a step of']
+const line = (cells) => `| ${cells.join(' | ')} |`
+const table = [['', ...columns], Array(1 + columns.length).fill('---')]
+for (const row of rows) table.push([row.what, ...columns.map((column) => row[column] ?? '')])
 const markdown = `# What JavaScript's side costs
 
 ${machine.cpu}, ${machine.cores} cores, Node ${machine.node}, device ${machine.device}; commit ${machine.commit}; ${date}; \`npm run bench:host\`.
-Microseconds, medians (of decode steps: of nine runs' means). The work of an op is not in its call; tokenising is in a thread of its own, and timed to the answer.
+Microseconds: medians; of decode steps the median of nine runs, and the least, of 500 steps each. The work of an op is not in its call; tokenising is in a thread of its own, and timed to the answer.
 
-| | us | p99 | of a step of |
-| --- | --- | --- | --- |
-${cells.join('\n')}
+${table.map(line).join('\n')}
 `
 await mkdir(values.out, { recursive: true })
 await writeFile(join(values.out, 'host.json'), `${JSON.stringify({ date, machine, rows }, null, 1)}\n`)

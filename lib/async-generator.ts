@@ -9,8 +9,8 @@ export type Wait = (wake: () => void) => void
 type Source<T> = Generator<T | Wait, void, void>
 
 /**
- * The values of `source`, in which `yield` gives a value (no function) or a Wait. As with `async function*`, it runs only while asked
- * for a value, and requests are answered in their order.
+ * The values of `source`, in which `yield` gives a value (no function) or a Wait. As with `async function*`, it runs only
+ * while asked for a value, and requests are answered in their order.
  */
 export function asyncGenerator<T extends object>(source: Source<T>): AsyncGenerator<T, void, void> {
   return new Driven(source)
