@@ -28,7 +28,7 @@ const { values } = parseArgs({
 const device = deviceOf(values.device)
 const done = empty('u8', [0], device.name)
 
-/** Three digits: no clock here gives more. */
+/** To three digits. */
 const rounded = (us) => Number(us.toPrecision(3))
 
 /** Microseconds: the median, and what 99 of 100 are below. `per`: how many of what is named one call does, if several. */

@@ -17,8 +17,6 @@ import { traced } from './trace.js'
 /** Tokens that a sequence may be ahead of whoever reads them; then it pauses. */
 const maxUnread = 64
 
-const none: SampledToken[] = []
-
 export interface SequenceRequest {
   prompt: ArrayLike<number>
   maxTokens: number
@@ -41,7 +39,7 @@ export class Sequence implements DecodeRow {
   startedMs: number | undefined
   firstTokenMs: number | undefined
   endedMs: number | undefined
-  #unread = none
+  #unread: SampledToken[] = []
   #wakeReader: (() => void) | undefined
 
   constructor(
@@ -82,8 +80,8 @@ export class Sequence implements DecodeRow {
   add(token: SampledToken): void {
     this.firstTokenMs ??= performance.now()
     this.generated++
-    if (this.#unread === none) this.#unread = [token]
-    else this.#unread.push(token)
+    if (this.#unread.length > 0) this.#unread.push(token)
+    else this.#unread = [token] // pushed, the first one would reserve room for many
     if (this.request.endIds.has(token.id)) this.end('stop')
     else if (this.generated >= this.request.maxTokens) this.end('length')
     else this.#changed()
@@ -125,7 +123,7 @@ export class Sequence implements DecodeRow {
   take(count: number): SampledToken[] {
     if (this.failure !== undefined) throw this.failure
     const tokens = this.#unread
-    this.#unread = tokens.length > count ? tokens.splice(count) : none
+    this.#unread = tokens.length > count ? tokens.splice(count) : []
     this.scheduler.wake()
     return tokens
   }
@@ -218,7 +216,7 @@ export class Scheduler {
       for (;;) {
         this.#admit()
         const queued = [this.#prefill(), this.#decode()].filter((step) => step !== undefined)
-        // Nothing to do, or all that decode are paused. No await from here to the flag: no call of wake() is lost.
+        // Nothing to do, or all that decodes is paused. No await from here to the flag: no call of wake() is lost.
         if (queued.length + before.length === 0) return
         for (const step of before) await this.#deliver(step)
         before = queued
