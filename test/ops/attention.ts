@@ -129,12 +129,12 @@ function paged(
   return { pages, kCache, vCache }
 }
 
-/** Where the element [p, g, 0] of a sequence begins in its cache. */
-function placeOf(inputs: Inputs, sequence: number, position: number, g = 0): number {
+/** Where the first key head of a position, [p, 0, 0] of its sequence, begins in the cache. */
+function placeOf(inputs: Inputs, sequence: number, position: number): number {
   const [pages, cache] = [tensorOf(inputs, 'pages'), tensorOf(inputs, 'kCache')]
   const [, pageSize, G, P] = cache.shape as [number, number, number, number]
   const page = pages.data[sequence * pages.shape[1]! + Math.floor(position / pageSize)]!
-  return ((page * pageSize + (position % pageSize)) * G + g) * P
+  return (page * pageSize + (position % pageSize)) * G * P
 }
 
 /** Caches of e4m3 and what their values are to be multiplied by, where sizes say `fp8`; else nothing. */
@@ -248,17 +248,23 @@ function attend(inputs: Inputs, { operands, sums }: Arithmetic): Record<string, 
   const lse = { value: nd([q!.shape[0]!, H], () => 0), error: new Float64Array(q!.shape[0]! * H) }
 
   tokens(inputs).forEach(({ sequence, position }, t) => {
+    const n = position + 1
+    const places = Array.from({ length: n }, (_, j) => placeOf(inputs, sequence, j))
     for (let h = 0; h < H; h++) {
       const row = (t * H + h) * P
-      const n = position + 1
       const g = Math.floor(h / heads)
       const scale = Math.fround(inputs.scale as number) * (kScale?.[g] ?? 1)
       const ofValues = vScale?.[g] ?? 1
-      const keys = Array.from({ length: n }, (_, j) => placeOf(inputs, sequence, j, g))
-      const products = keys.map((key) =>
-        Array.from({ length: P }, (_, i) => scale * q!.data[row + i]! * kCache!.data[key + i]!),
-      )
-      const scores = products.map((terms) => terms.reduce((sum, x) => sum + x, 0))
+      const keys = places.map((place) => place + g * P)
+      const scores = new Float64Array(n)
+      const magnitudes = new Float64Array(n)
+      keys.forEach((key, j) => {
+        for (let i = 0; i < P; i++) {
+          const product = scale * q!.data[row + i]! * kCache!.data[key + i]!
+          scores[j]! += product
+          magnitudes[j]! += Math.abs(product)
+        }
+      })
       const largest = Math.max(...scores)
       const weights = scores.map((score) => Math.exp(score - largest))
       const total = weights.reduce((sum, x) => sum + x, 0)
@@ -268,10 +274,10 @@ function attend(inputs: Inputs, { operands, sums }: Arithmetic): Record<string, 
       // from the last; then for each time it is scaled down, at most once for every key, nothing more than exp (4 u)
       // and a product.
       const off = Math.max(
-        ...products.map((terms, j) => {
-          const magnitude = terms.reduce((sum, x) => sum + Math.abs(x), 0)
-          return (P * sums + 3 * u) * magnitude + (Math.min(largest - scores[j]!, 104) + 4 + 5 * rescales(n)) * u
-        }),
+        ...magnitudes.map(
+          (magnitude, j) =>
+            (P * sums + 3 * u) * magnitude + (Math.min(largest - scores[j]!, 104) + 4 + 5 * rescales(n)) * u,
+        ),
       )
       // Of weights and of their sum; of each weight as an operand; sums of n values and of n weights; the quotient.
       const relative = Math.expm1(2 * off + operands + n * sums + (n + 3) * u)

@@ -13,6 +13,7 @@ import {
   type Call,
   check,
   checkMade,
+  checkOf,
   checkPlaces,
   checkRefused,
   columns,
@@ -49,12 +50,14 @@ export function testOps(chosen: (name: OpInfo['name']) => boolean): void {
       for (const [name, make] of all) {
         for (const act of spec.onlyBf16?.(name) ? (['bf16'] as const) : acts) {
           test(`${name}, ${act}`, async () => {
-            for (const implementation of spec.ways?.(make()) ?? implementations) {
+            const inputs = make()
+            const checked = checkOf(op, spec, inputs, act)
+            for (const implementation of spec.ways?.(inputs) ?? implementations) {
               implementation.use()
-              const want = await check(op, spec, make(), act)
+              const want = await checked()
               for (const { name, use } of schedules) {
                 use()
-                const { written } = await run(op, make(), { act, given: poisoned(op, want) })
+                const { written } = await run(op, inputs, { act, given: poisoned(op, want) })
                 expectSame(written, want, name)
               }
             }

@@ -50,13 +50,8 @@ export function dtypeOf(p: ParamInfo, inputs: Inputs, act: Act): DType {
 }
 
 export function upload(value: Nd, dtype: DType): Tensor {
-  const data =
-    dtype === 'i32'
-      ? Int32Array.from(value.data)
-      : dtype === 'u8'
-        ? Uint8Array.from(value.data)
-        : Float32Array.from(value.data)
-  return tensor(data, dtype, value.shape)
+  const Data = dtype === 'i32' ? Int32Array : dtype === 'u8' ? Uint8Array : Float32Array
+  return tensor(new Data(value.data), dtype, value.shape)
 }
 
 /** Puts elements on the device: alone, or somewhere among others, which are NaN. */
@@ -110,7 +105,7 @@ export async function run(op: OpInfo, inputs: Inputs, { act, places, made, given
       continue
     }
     const t = (places?.[p.name] ?? upload)(value, dtypeOf(p, inputs, act))
-    kept[p.name] = { shape: value.shape, data: Float64Array.from(await t.read()) }
+    kept[p.name] = { shape: value.shape, data: new Float64Array(await t.read()) }
     args.push(t)
   }
   const at = params.findIndex((p) => p.name === made)
@@ -153,22 +148,32 @@ function arithmeticOf(op: OpInfo, act: Act): Arithmetic {
   return !onCpu && narrow ? tensorCores : f32Arithmetic
 }
 
-export async function check(op: OpInfo, spec: Spec, inputs: Inputs, act: Act) {
-  const { kept, written } = await run(op, inputs, { act })
-  for (const [name, expected] of Object.entries(spec.reference(kept, arithmeticOf(op, act)))) {
-    const { dtype, shape, data } = written[name]!
-    expect(shape, `${name}: shape`).toEqual(expected.value.shape)
-    compare(name, dtype, data, expected)
+/** A check of these inputs against the definition, which is computed once for however many implementations. */
+export function checkOf(op: OpInfo, spec: Spec, inputs: Inputs, act: Act): () => Promise<Record<string, Written>> {
+  let reference: Record<string, Expected> | undefined
+  return async () => {
+    const { kept, written } = await run(op, inputs, { act })
+    reference ??= spec.reference(kept, arithmeticOf(op, act))
+    for (const [name, expected] of Object.entries(reference)) {
+      const { dtype, shape, data } = written[name]!
+      expect(shape, `${name}: shape`).toEqual(expected.value.shape)
+      compare(name, dtype, data, expected)
+    }
+    return written
   }
-  return written
 }
+
+/** One such check, as all is set. */
+export const check = (...of: Parameters<typeof checkOf>) => checkOf(...of)()
 
 type Bits = Record<string, Pick<Written, 'bits'>>
 
 export function expectSame(got: Bits, want: Bits, how: string) {
   for (const [name, { bits }] of Object.entries(want)) {
-    const at = bits.findIndex((byte, i) => byte !== got[name]!.bits[i])
-    if (at >= 0) expect.fail(`${name}, ${how}: byte ${at} is ${got[name]!.bits[at]}, expected ${bits[at]} as before`)
+    const others = got[name]!.bits
+    if (Buffer.compare(others, bits) === 0) continue
+    const at = bits.findIndex((byte, i) => byte !== others[i])
+    expect.fail(`${name}, ${how}: byte ${at} is ${others[at]}, expected ${bits[at]} as before`)
   }
 }
 
