@@ -45,7 +45,7 @@ const prefill: Omit<Mutant, 'file' | 'op'>[] = [
     find: 'if (faults.pending()) return;',
     replace: '',
     refuses: ['a slot out of the pool before one named twice'],
-    caught: /nothing that orders the two|not allocated|is written/,
+    caught: /nothing that orders the two|not allocated|nobody has written|is written/,
   },
 ]
 

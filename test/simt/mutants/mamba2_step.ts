@@ -50,7 +50,7 @@ const step: Omit<Mutant, 'file' | 'op'>[] = [
     title: 'sequences share tickets',
     find: 'static_cast<int64_t>(blockIdx.z) * (op.G + 1)',
     replace: '0',
-    cases: small,
+    cases: ['heads of the 8B, a state of f16'],
   },
   {
     title: 'one block of every head is waited for',
