@@ -148,7 +148,7 @@ function arithmeticOf(op: OpInfo, act: Act): Arithmetic {
   return !onCpu && narrow ? tensorCores : f32Arithmetic
 }
 
-/** A check of these inputs against the definition, which is computed once for however many implementations. */
+/** Holds what the op makes of these inputs against its definition, which is computed once for all later calls. */
 export function checkOf(op: OpInfo, spec: Spec, inputs: Inputs, act: Act): () => Promise<Record<string, Written>> {
   let reference: Record<string, Expected> | undefined
   return async () => {
@@ -163,7 +163,7 @@ export function checkOf(op: OpInfo, spec: Spec, inputs: Inputs, act: Act): () =>
   }
 }
 
-/** One such check, as all is set. */
+/** That, once. */
 export const check = (...of: Parameters<typeof checkOf>) => checkOf(...of)()
 
 type Bits = Record<string, Pick<Written, 'bits'>>
