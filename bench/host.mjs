@@ -70,14 +70,14 @@ async function opCalls() {
 const threadTime = () => Number(readFileSync(`/proc/self/task/${process.pid}/schedstat`, 'utf8').split(' ')[0]) / 1000
 
 /**
- * JavaScript's part of a decode step with all that a reader of generate() takes, of two models: as deep as the 8B, but
- * narrow, and of one layer. JavaScript does the same for both; but the longer a step is, the longer its thread sleeps, and
- * the colder are the caches it wakes up to, and on the CPU the layers' own work takes the cores. `sleeping` tells what a
- * machine makes of sleep alone.
+ * JavaScript's part of a decode step with all that a reader of generate() takes, of three models: of one narrow layer; as
+ * deep as the 8B; and as deep and wide, for one sequence. JavaScript does the same for all; but the longer a step is, the
+ * longer its thread sleeps, and the colder are the caches it wakes up to, and on the CPU the layers' own work takes the
+ * cores. `sleeping` tells what a machine makes of sleep alone.
  */
 async function decodeSteps() {
   const { layers, attention, mlp, mamba, ...rest } = presets['8b']
-  const config = {
+  const narrow = {
     ...rest,
     vocabSize: 512,
     hiddenSize: 64,
@@ -85,21 +85,26 @@ async function decodeSteps() {
     mlp: { ...mlp, intermediateSize: 64 },
     mamba: { ...mamba, heads: 4, headDim: 16, groups: 2, stateSize: 16, chunkSize: 16 },
   }
+  const models = [
+    ['1 layer', { ...narrow, layers: layers.slice(0, 1) }, [1, 8, 64]],
+    ['52 layers', { ...narrow, layers }, [1, 8, 64]],
+    ['52 wide layers', { ...narrow, layers, hiddenSize: 768, mlp: { ...mlp, intermediateSize: 2048 } }, [1]],
+  ]
   const rows = []
-  for (const depth of [layers.length, 1]) {
-    const steps = await stepsOf({ ...config, layers: layers.slice(0, depth) })
-    const what = `decode step, ${depth} layer${depth > 1 ? 's' : ''}`
-    rows.push(...steps.map(({ batch, ...row }) => ({ what: `${what}, batch ${batch}: JavaScript's thread`, ...row })))
+  for (const [name, config, batches] of models) {
+    for (const { batch, ...row } of await stepsOf(config, batches)) {
+      rows.push({ what: `decode step, ${name}, batch ${batch}: JavaScript's thread`, ...row })
+    }
   }
   return rows
 }
 
 /** Microseconds a step, by batch: of JavaScript's thread, the median of nine runs and the least, and until the next step. */
-async function stepsOf(config) {
-  const [steps, batches, context] = [500, [1, 8, 64], 512]
+async function stepsOf(config, batches) {
+  const [steps, context] = [500, 512]
   const most = Math.max(...batches)
   const room = { sequences: most, context, cacheTokens: context * most, prefillTokens: 1024 }
-  const model = await loadRandom(config, 'narrow', { device: device.name, weights: 'bf16', seed: 1, ...room })
+  const model = await loadRandom(config, 'bench', { device: device.name, weights: 'bf16', seed: 1, ...room })
   const run = async (batch) => {
     const options = { maxTokens: steps + 1, ignoreEos: true, temperature: 0 }
     const sequences = Array.from({ length: batch }, (_, s) => model.generate([1 + s, 2, 3, 4], options))
