@@ -8,7 +8,6 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
-import { setImmediate, setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { Bench } from 'tinybench'
@@ -72,8 +71,7 @@ const threadTime = () => Number(readFileSync(`/proc/self/task/${process.pid}/sch
 /**
  * JavaScript's part of a decode step with all that a reader of generate() takes, of three models: of one narrow layer; as
  * deep as the 8B; and as deep and wide, for one sequence. JavaScript does the same for all; but the longer a step is, the
- * longer its thread sleeps, and the colder are the caches it wakes up to, and on the CPU the layers' own work takes the
- * cores. `sleeping` tells what a machine makes of sleep alone.
+ * longer its thread sleeps, and the colder are the caches it wakes up to. So beside each stands a bare step.
  */
 async function decodeSteps() {
   const { layers, attention, mlp, mamba, ...rest } = presets['8b']
@@ -99,46 +97,79 @@ async function decodeSteps() {
   return rows
 }
 
-/** Microseconds a step, by batch: of JavaScript's thread, the median of nine runs and the least, and until the next step. */
+/** Microseconds a step, by batch, as the columns of the table say. */
 async function stepsOf(config, batches) {
-  const [steps, context] = [500, 512]
+  const context = 512
   const most = Math.max(...batches)
   const room = { sequences: most, context, cacheTokens: context * most, prefillTokens: 1024 }
   const model = await loadRandom(config, 'bench', { device: device.name, weights: 'bf16', seed: 1, ...room })
-  const run = async (batch) => {
-    const options = { maxTokens: steps + 1, ignoreEos: true, temperature: 0 }
-    const sequences = Array.from({ length: batch }, (_, s) => model.generate([1 + s, 2, 3, 4], options))
-    await Promise.all(sequences.map((sequence) => sequence.next())) // prefill makes the first token
-    const [began, before] = [performance.now(), threadTime()]
-    await Promise.all(sequences.map(drain))
-    return { busy: (threadTime() - before) / steps, whole: (1000 * (performance.now() - began)) / steps }
-  }
   const rows = []
   for (const batch of batches) {
-    await run(batch) // which compiles the code
-    const runs = []
-    for (let i = 0; i < 9; i++) runs.push(await run(batch))
-    runs.sort((a, b) => a.busy - b.busy)
-    const [least, median] = [runs[0], runs[4]]
-    rows.push({ batch, us: rounded(median.busy), least: rounded(least.busy), 'of a step of': rounded(median.whole) })
+    const runs = await runsOf(async (steps) => {
+      const options = { maxTokens: steps + 1, ignoreEos: true, temperature: 0 }
+      const sequences = Array.from({ length: batch }, (_, s) => model.generate([1 + s, 2, 3, 4], options))
+      await Promise.all(sequences.map((sequence) => sequence.next())) // prefill makes the first token
+      return () => Promise.all(sequences.map(drain))
+    })
+    const { busy, whole } = median(runs)
+    const bare = median(await bareSteps(whole))
+    rows.push({ batch, us: busy, least: runs[0].busy, 'of a step of': whole, bare: bare.busy, 'of one of': bare.whole })
   }
   model.dispose()
   return rows
 }
 
-/** Turns of the event loop that do nothing: many without sleep, as Linux counts a thread in milliseconds; and after 10 ms. */
-async function sleeping() {
-  const turns = async (count, turn) => {
-    const before = threadTime()
-    for (let i = 0; i < count; i++) await turn()
-    return rounded((threadTime() - before) / count)
+/**
+ * The least that a program does for a step of this many microseconds: it replays work that takes about as long and goes
+ * through memory, as layers do, and waits for that of the time before, as the scheduler does.
+ */
+async function bareSteps(us) {
+  const most = 4096
+  const [x, y] = [0, 1].map(() => tensor(new Float32Array(most * 1024), 'f32', [most, 1024], device.name))
+  const record = (rows, count) => {
+    const [from, to] = [x.rows(0, rows), y.rows(0, rows)]
+    const graph = device.capture(() => {
+      for (let i = 0; i < count; i++) ops.relu2(from, to)
+    })
+    for (const t of [from, to]) t.dispose()
+    return graph
   }
-  const what = "a turn of the event loop that does nothing: JavaScript's thread"
-  return [
-    { what, us: await turns(50_000, () => setImmediate()) },
-    { what: `${what}, after 10 ms of sleep`, us: await turns(100, () => setTimeout(10)) },
-  ]
+  const stepsWith = async (graph, steps) => {
+    let before
+    for (let i = 0; i < steps; i++) {
+      graph.replay()
+      const next = done.read()
+      await before
+      before = next
+    }
+    await before
+  }
+  const largest = record(most, 1)
+  await stepsWith(largest, 10)
+  const began = performance.now()
+  await stepsWith(largest, 50)
+  const rows = Math.ceil((most * us * 50) / (1000 * (performance.now() - began)))
+  const graph = record(Math.min(rows, most), Math.ceil(rows / most))
+  const runs = await runsOf(async (steps) => () => stepsWith(graph, steps))
+  for (const t of [x, y, largest, graph]) t.dispose()
+  return runs
 }
+
+/** Nine runs of 500 steps, those first in which JavaScript's thread had least to do: microseconds a step, its and all. */
+async function runsOf(prepare) {
+  const steps = 500
+  const runs = []
+  for (let i = 0; i < 10; i++) {
+    const run = await prepare(steps)
+    const [began, before] = [performance.now(), threadTime()]
+    await run()
+    const [busy, whole] = [threadTime() - before, 1000 * (performance.now() - began)]
+    if (i > 0) runs.push({ busy: rounded(busy / steps), whole: rounded(whole / steps) }) // the first compiles the code
+  }
+  return runs.sort((a, b) => a.busy - b.busy)
+}
+
+const median = (sorted) => sorted[sorted.length >> 1]
 
 async function drain(generation) {
   for await (const _ of generation);
@@ -173,7 +204,7 @@ async function text() {
   return rows
 }
 
-const rows = [...(await opCalls()), ...(await decodeSteps()), ...(await sleeping()), ...(await text())]
+const rows = [...(await opCalls()), ...(await decodeSteps()), ...(await text())]
 const machine = {
   cpu: cpus()[0]?.model,
   cores: cpus().length,
@@ -182,14 +213,14 @@ const machine = {
   commit: await commit(),
 }
 const date = new Date().toISOString()
-const columns = ['us', 'least', 'p99', 'of a step of']
+const columns = ['us', 'least', 'p99', 'of a step of', 'bare', 'of one of']
 const line = (cells) => `| ${cells.join(' | ')} |`
 const table = [['', ...columns], Array(1 + columns.length).fill('---')]
 for (const row of rows) table.push([row.what, ...columns.map((column) => row[column] ?? '')])
 const markdown = `# What JavaScript's side costs
 
 ${machine.cpu}, ${machine.cores} cores, Node ${machine.node}, device ${machine.device}; commit ${machine.commit}; ${date}; \`npm run bench:host\`.
-Microseconds: medians; of decode steps the median of nine runs, and the least, of 500 steps each. The work of an op is not in its call; tokenising is in a thread of its own, and timed to the answer.
+Microseconds: medians; of decode steps the median of nine runs, and the least, of 500 steps each. bare: what the same thread takes to replay work that lasts about as long, and to wait for it, and nothing else. The work of an op is not in its call; tokenising is in a thread of its own, and timed to the answer.
 
 ${table.map(line).join('\n')}
 `
