@@ -1,58 +1,61 @@
 /**
- * Async generators for sources that mostly need not wait. `async function*` awaits each value it yields, and once more
+ * Async generators over sources that mostly need not wait. `async function*` awaits each value it yields, and once more
  * whatever it waits for; this makes one promise for each value, and decoding gives one to each reader at every step.
  */
 
-/** What a source yields to wait: the function is given what to call, once, when the source can go on. */
-export type Wait = (wake: () => void) => void
+/** The source has no value now. */
+export const waiting = Symbol('waiting')
 
-type Source<T> = Generator<T | Wait, void, void>
+/** A value, `waiting`, or undefined: there are no more. */
+export type Next<T> = T | typeof waiting | undefined
 
-/**
- * The values of `source`, in which `yield` gives a value (no function) or a Wait. As with `async function*`, it runs only
- * while asked for a value, and requests are answered in their order.
- */
-export function asyncGenerator<T extends object>(source: Source<T>): AsyncGenerator<T, void, void> {
-  return new Driven(source)
+/** Gives values one at a time. */
+export interface Source<T> {
+  /** Where it gives `waiting` it keeps the reader, and wakes it, once, when it can be asked again. */
+  next(reader: Reader): Next<T> | Promise<Next<T>>
+  /** Called once, at the end: next() said so or threw, or nobody wants more. */
+  end(): void
 }
 
-/** In a source, `yield* settled(promise)`: waits for what it gives or throws. */
-export function* settled<T>(promise: Promise<T>): Generator<Wait, T, void> {
-  let outcome: PromiseSettledResult<T> | undefined
-  yield (wake) => {
-    void Promise.allSettled([promise]).then(([result]) => {
-      outcome = result
-      wake()
-    })
-  }
-  if (outcome!.status === 'rejected') throw outcome!.reason
-  return outcome!.value
+export interface Reader {
+  wake(): void
+}
+
+/**
+ * The values of the source that `begin` makes. As with `async function*`, nothing happens before the first value is asked
+ * for, and requests are answered in their order.
+ */
+export function asyncGenerator<T extends object>(begin: () => Promise<Source<T>>): AsyncGenerator<T, void, void> {
+  return new Driver(begin)
 }
 
 interface Request<T> {
-  /** Goes on with the source: as next(), return() or throw() do, and as next() once it has waited. */
-  resume: (source: Source<T>) => IteratorResult<T | Wait, void>
   resolve: (result: IteratorResult<T, void>) => void
   reject: (error: unknown) => void
+  /** What to end with; undefined: it asks for a value. */
+  end?: 'return' | { error: unknown }
+  /** The one asked after it. */
+  later?: Request<T>
 }
 
-class Driven<T extends object> implements AsyncGenerator<T, void, void> {
-  #request: Request<T> | undefined
-  readonly #later: Request<T>[] = [] // asked while that one is not answered
-  #waiting = false
+class Driver<T extends object> implements AsyncGenerator<T, void, void>, Reader {
+  #source: Source<T> | undefined // once begun
+  #request: Request<T> | undefined // the one to answer
+  #asking = false // the source, which has not answered
+  #ended = false
 
-  constructor(private readonly source: Source<T>) {}
+  constructor(private readonly begin: () => Promise<Source<T>>) {}
 
   next(): Promise<IteratorResult<T, void>> {
-    return this.#ask(next)
+    return new Promise(this.#ask)
   }
 
   return(): Promise<IteratorResult<T, void>> {
-    return this.#ask((source) => source.return())
+    return new Promise((resolve, reject) => this.#put({ resolve, reject, end: 'return' }))
   }
 
   throw(error: unknown): Promise<IteratorResult<T, void>> {
-    return this.#ask((source) => source.throw(error))
+    return new Promise((resolve, reject) => this.#put({ resolve, reject, end: { error } }))
   }
 
   [Symbol.asyncIterator](): this {
@@ -63,40 +66,82 @@ class Driven<T extends object> implements AsyncGenerator<T, void, void> {
     await this.return()
   }
 
-  #ask(resume: Request<T>['resume']): Promise<IteratorResult<T, void>> {
-    return new Promise((resolve, reject) => {
-      const request = { resume, resolve, reject }
-      if (this.#request) this.#later.push(request)
-      else {
-        this.#request = request
-        this.#answer()
-      }
-    })
-  }
-
-  readonly #wake = () => {
-    this.#waiting = false
+  wake(): void {
+    this.#asking = false
     this.#answer()
   }
 
-  /** Goes on with the source until it waits, or nothing is asked. */
-  #answer(): void {
-    for (let request = this.#request; request && !this.#waiting; request = this.#request) {
-      try {
-        const result = request.resume(this.source)
-        if (typeof result.value === 'function') {
-          request.resume = next
-          this.#waiting = true
-          result.value(this.#wake)
-          continue
-        }
-        request.resolve(result as IteratorResult<T, void>)
-      } catch (error) {
-        request.reject(error)
-      }
-      this.#request = this.#later.shift()
+  readonly #ask = (resolve: Request<T>['resolve'], reject: Request<T>['reject']) => this.#put({ resolve, reject })
+
+  #put(request: Request<T>): void {
+    let last = this.#request
+    while (last?.later) last = last.later
+    if (last) last.later = request
+    else {
+      this.#request = request
+      this.#answer()
     }
   }
-}
 
-const next = <T>(source: Source<T>) => source.next()
+  /** Answers requests until the source lets it wait, or all are answered. */
+  #answer(): void {
+    while (this.#request && !this.#asking) {
+      const { end } = this.#request
+      try {
+        if (end) this.#end()
+        if (typeof end === 'object') throw end.error
+        this.#asking = true
+        this.#give(this.#ended ? undefined : this.#next())
+      } catch (error) {
+        this.#fail(error)
+      }
+    }
+  }
+
+  #next(): Next<T> | Promise<Next<T>> {
+    if (this.#source) return this.#source.next(this)
+    return this.begin().then((source) => {
+      this.#source = source
+      return source.next(this)
+    })
+  }
+
+  #give(next: Next<T> | Promise<Next<T>>): void {
+    if (next === waiting) return
+    if (next instanceof Promise) {
+      next.then(this.#settled, this.#failed)
+      return
+    }
+    if (next === undefined) this.#end()
+    this.#take().resolve(next === undefined ? { value: undefined, done: true } : { value: next, done: false })
+  }
+
+  #fail(error: unknown): void {
+    this.#end()
+    this.#take().reject(error)
+  }
+
+  /** The request that is answered now. */
+  #take(): Request<T> {
+    const request = this.#request!
+    this.#request = request.later
+    this.#asking = false
+    return request
+  }
+
+  #end(): void {
+    if (this.#ended) return
+    this.#ended = true
+    this.#source?.end()
+  }
+
+  readonly #settled = (next: Next<T>) => {
+    this.#give(next)
+    this.#answer()
+  }
+
+  readonly #failed = (error: unknown) => {
+    this.#fail(error)
+    this.#answer()
+  }
+}

@@ -9,14 +9,7 @@ import type { LayerState } from './model/layer.js'
 import type { NemotronH } from './model/nemotron-h.js'
 import { pageTable, type Reservation } from './model/pools.js'
 import { ops } from './ops.js'
-import {
-  disposeSampled,
-  readTokens,
-  type Sampled,
-  type SampledToken,
-  SamplingBatch,
-  type SamplingRow,
-} from './sampling.js'
+import { disposeSampled, readTokens, type Sampled, SamplingBatch, type SamplingRow, type Tokens } from './sampling.js'
 import { scope } from './scope.js'
 import { empty, type Tensor, tensor } from './tensor.js'
 
@@ -74,7 +67,7 @@ export class Decoder {
    * Queues a step of these sequences, whose last tokens are in `last`, and gives their next ones when the device has them.
    * `history` [Slots,V] counts tokens where some have penalties.
    */
-  step(rows: readonly DecodeRow[], history: Tensor<'i32'> | undefined): Promise<SampledToken[]> {
+  step(rows: readonly DecodeRow[], history: Tensor<'i32'> | undefined): Promise<Tokens> {
     const same = rows.length === this.#rows.length && rows.every((row, s) => row === this.#rows[s])
     if (!same) this.#place(rows, history)
     if (this.#recorded) {

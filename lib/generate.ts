@@ -1,5 +1,5 @@
 /** Text generation: options, the pieces a caller receives, and the way from sampled tokens to text. */
-import { asyncGenerator, settled, type Wait } from './async-generator.js'
+import { asyncGenerator, type Next, type Reader, type Source, waiting } from './async-generator.js'
 import type { GenerationDefaults } from './checkpoint/folder.js'
 import {
   boolean,
@@ -15,13 +15,12 @@ import {
   type Rules,
   signal,
 } from './options.js'
-import type { SampledToken, Sampling } from './sampling.js'
+import type { Sampling, TokenLogprobs } from './sampling.js'
 import type { Scheduler, Sequence } from './scheduler.js'
 import { encodePrompt, type Prompt, type PromptContext } from './text/prompt.js'
 import { TextStream } from './text/stream.js'
-import type { Tokenizer } from './text/tokenizer.js'
 
-export type { Prompt }
+export type { Prompt, TokenLogprobs }
 
 export interface GenerateOptions {
   /** Tokens to generate at most; 256, or what the context has room for. */
@@ -67,13 +66,6 @@ export interface Timings {
   prefill: number
   /** From the first token to the last. */
   decode: number
-}
-
-export interface TokenLogprobs {
-  id: number
-  logprob: number
-  /** The likeliest tokens in falling order. */
-  top: { id: number; logprob: number }[]
 }
 
 /** A part of a generation. The texts join to the whole text, the ids to all tokens; the last has the rest. */
@@ -141,103 +133,102 @@ export function generate(model: GenerationContext, prompt: Prompt, options?: Gen
       `generate: stop is ${describe(checked.stop)}, expected none: ${model.folder} has no tokenizer.json`,
     )
   }
-  const begun: { sequence?: Sequence } = {}
-  const generation = asyncGenerator(pieces(model, prompt, checked, sampling, stop, begun))
-  abandoned.register(generation, begun)
-  return generation
+  return asyncGenerator(() => begin(model, prompt, checked, sampling, stop))
 }
 
-// The net for a caller who neither reads on nor leaves: when the generation is garbage, its sequence ends.
-const abandoned = new FinalizationRegistry((begun: { sequence?: Sequence }) => begun.sequence?.end())
-
-function* pieces(
+async function begin(
   model: GenerationContext,
   prompt: Prompt,
   { maxTokens, ignoreEos = false, signal }: GenerateOptions,
   sampling: Sampling,
   stop: readonly string[],
-  begun: { sequence?: Sequence },
-): Generator<Piece | Wait, void, void> {
+): Promise<Pieces> {
   const given = Array.isArray(prompt) ? [...prompt] : prompt // the caller may go on with theirs
-  const encoding = unlessAborted(encodePrompt(given as Prompt, model), signal).catch((error) => {
+  const encoded = await unlessAborted(encodePrompt(given as Prompt, model), signal).catch((error) => {
     throw model.scheduler.failure ?? error // disposing the model ends its tokenizer as well
   })
-  const encoded = yield* settled(encoding)
   const room = roomFor(model, encoded.length, maxTokens)
   checkIds('generate', 'prompt', encoded, model.vocabSize)
+  signal?.throwIfAborted() // from here on it ends the sequence
   const ids = Int32Array.from(encoded)
-  const text = new TextOf(model.tokenizer, stop, ids)
   const sequence = model.scheduler.start({
     prompt: ids,
     maxTokens: room,
-    endIds: new Set(ignoreEos ? [] : model.defaults.eosIds),
+    endIds: ignoreEos ? [] : model.defaults.eosIds,
     sampling,
   })
-  begun.sequence = sequence
-  const abort = () => sequence.fail(signal?.reason)
-  signal?.addEventListener('abort', abort, { once: true })
-  try {
-    let completionTokens = 0
-    while (!text.stopped) {
-      if (!sequence.ready) yield sequence.wait
-      // One at a time where a string may end the text: how far the model is ahead must not show.
-      const tokens = sequence.take(stop.length > 0 ? 1 : Infinity)
-      if (tokens.length === 0) break
-      completionTokens += tokens.length
-      const added = text.add(tokens)
-      const piece = added instanceof Promise ? yield* settled(added) : added
-      if (text.stopped) sequence.end()
-      if (piece.text !== '' || piece.ids.length > 0) yield piece
-    }
-    yield {
-      ...text.finish(),
-      finishReason: text.stopped ? 'stop' : sequence.finish!,
-      usage: { promptTokens: ids.length, completionTokens },
-      timings: timingsOf(sequence),
-    }
-  } catch (error) {
-    throw sequence.failure ?? error // here too
-  } finally {
-    signal?.removeEventListener('abort', abort)
-    sequence.end()
-  }
+  const stream = model.tokenizer && new TextStream(model.tokenizer, { stop, context: ids })
+  // One at a time where a string may end the text: how far the model is ahead must not show.
+  return new Pieces(sequence, stream, stop.length > 0 ? 1 : Infinity, signal)
 }
 
-/** The text side of a sequence; with no tokenizer, ids go through and text is empty. */
-class TextOf {
-  /** A stop string is complete. */
-  stopped = false
-  readonly #stream: TextStream | undefined
-  readonly #told: TokenLogprobs[] = [] // of tokens whose text is not complete
+/** What a sequence generates, as its reader asks for it. With no `stream`, ids go through and text is empty. */
+class Pieces implements Source<Piece> {
+  #completionTokens = 0
+  #stopped = false // by a stop string
+  #finished = false // the last piece is given
+  readonly #abort: () => void
 
-  constructor(tokenizer: Tokenizer | undefined, stop: readonly string[], context: ArrayLike<number>) {
-    this.#stream = tokenizer && new TextStream(tokenizer, { stop, context })
+  constructor(
+    private readonly sequence: Sequence,
+    private readonly stream: TextStream | undefined,
+    private readonly tokensAtATime: number,
+    private readonly signal: AbortSignal | undefined,
+  ) {
+    this.#abort = () => sequence.fail(signal?.reason)
+    signal?.addEventListener('abort', this.#abort, { once: true })
+    abandoned.register(this, sequence)
   }
 
-  /** What these tokens complete, possibly nothing. */
-  add(tokens: readonly SampledToken[]): Piece | Promise<Piece> {
-    for (const { id, logprob, top } of tokens) if (top) this.#told.push({ id, logprob: logprob!, top })
-    const ids = tokens.map(({ id }) => id)
-    return this.#stream ? this.#decode(this.#stream, ids) : this.#piece('', ids)
+  next(reader: Reader): Next<Piece> | Promise<Next<Piece>> {
+    if (this.#finished) return undefined
+    if (this.#stopped) return this.#last()
+    if (!this.sequence.ready) {
+      this.sequence.wait(reader)
+      return waiting
+    }
+    const ids = this.sequence.take(this.tokensAtATime)
+    if (ids.length === 0) return this.#last()
+    this.#completionTokens += ids.length
+    return this.stream ? this.#decoded(this.stream, ids, reader) : this.#piece('', ids)
   }
 
-  async #decode(stream: TextStream, tokens: readonly number[]): Promise<Piece> {
-    const { text, ids, stop } = await stream.push(tokens)
-    this.stopped = stop !== undefined
-    return this.#piece(text, ids)
+  end(): void {
+    this.signal?.removeEventListener('abort', this.#abort)
+    this.sequence.end()
   }
 
-  finish(): Piece {
-    if (!this.#stream || this.stopped) return this.#piece('', [])
-    const { text, ids } = this.#stream.finish()
-    return this.#piece(text, ids)
+  async #decoded(stream: TextStream, tokens: number[], reader: Reader): Promise<Next<Piece>> {
+    try {
+      const { text, ids, stop } = await stream.push(tokens)
+      this.#stopped = stop !== undefined
+      if (this.#stopped) this.sequence.end()
+      return text === '' && ids.length === 0 ? this.next(reader) : this.#piece(text, ids)
+    } catch (error) {
+      throw this.sequence.failure ?? error // here too
+    }
+  }
+
+  #last(): Piece {
+    this.#finished = true
+    const { text, ids } = this.stream && !this.#stopped ? this.stream.finish() : { text: '', ids: [] }
+    return {
+      ...this.#piece(text, ids),
+      finishReason: this.#stopped ? 'stop' : this.sequence.finish!,
+      usage: { promptTokens: this.sequence.request.prompt.length, completionTokens: this.#completionTokens },
+      timings: timingsOf(this.sequence),
+    }
   }
 
   #piece(text: string, ids: number[]): Piece {
-    if (this.#told.length === 0 || ids.length === 0) return { text, ids }
-    return { text, ids, logprobs: this.#told.splice(0, ids.length) }
+    const { logprobs } = this.sequence
+    if (logprobs.length === 0 || ids.length === 0) return { text, ids }
+    return { text, ids, logprobs: logprobs.splice(0, ids.length) }
   }
 }
+
+// The net for a caller who neither reads on nor leaves: when the pieces are garbage, their sequence ends.
+const abandoned = new FinalizationRegistry((sequence: Sequence) => sequence.end())
 
 /** What `promise` gives, or the signal's reason if that comes first. */
 async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {

@@ -24,14 +24,18 @@ export interface SamplingRow {
   step: number
 }
 
-export interface TokenLogprob {
+export interface TokenLogprobs {
   id: number
   logprob: number
+  /** The likeliest tokens in falling order. */
+  top: { id: number; logprob: number }[]
 }
 
-export interface SampledToken extends Partial<TokenLogprob> {
-  id: number
-  top?: TokenLogprob[]
+/** What was drawn for each row of a batch. */
+export interface Tokens {
+  ids: Int32Array
+  /** Where some rows ask for them; undefined for the others. */
+  logprobs?: (TokenLogprobs | undefined)[]
 }
 
 export const usesHistory = ({ repetitionPenalty, frequencyPenalty, presencePenalty }: Sampling) =>
@@ -171,26 +175,21 @@ export class SamplingBatch {
 }
 
 /** The tokens of `rows` when the device has them. */
-export async function readTokens(
-  { ids, logprobs, top }: Sampled,
-  rows: readonly SamplingRow[],
-): Promise<SampledToken[]> {
-  if (!logprobs || !top) {
-    const sampled = await ids.read()
-    return rows.map((_, s) => ({ id: sampled[s]! })) // Array.from(sampled) would go through its iterator, slowly
-  }
-  const reads = [ids.read(), logprobs.read(), top[0].read(), top[1].read()] as const
-  const [sampled, chosen, topIds, topValues] = await Promise.all(reads)
-  const count = topIds.length / rows.length
-  return rows.map(({ sampling: { logprobs: wanted } }, s) => {
-    const id = sampled[s]!
-    if (wanted === undefined) return { id }
-    const best = Array.from({ length: Math.min(wanted, count) }, (_, i) => ({
-      id: topIds[s * count + i]!,
-      logprob: topValues[s * count + i]!,
+export async function readTokens(sampled: Sampled, rows: readonly SamplingRow[]): Promise<Tokens> {
+  if (!sampled.logprobs || !sampled.top) return { ids: await sampled.ids.read() }
+  const [topIds, topValues] = sampled.top
+  const reads = [sampled.ids.read(), sampled.logprobs.read(), topIds.read(), topValues.read()] as const
+  const [ids, chosen, likeliest, values] = await Promise.all(reads)
+  const count = likeliest.length / rows.length
+  const logprobs = rows.map(({ sampling: { logprobs: wanted } }, s) => {
+    if (wanted === undefined) return undefined
+    const top = Array.from({ length: Math.min(wanted, count) }, (_, i) => ({
+      id: likeliest[s * count + i]!,
+      logprob: values[s * count + i]!,
     }))
-    return { id, logprob: chosen[s]!, top: best }
+    return { id: ids[s]!, logprob: chosen[s]!, top }
   })
+  return { ids, logprobs }
 }
 
 export function disposeSampled({ ids, logprobs, top }: Sampled): void {

@@ -3,13 +3,21 @@
  * each sequence that has begun. It runs while there is work, waits only for the device, and queues the batches of a turn
  * before it waits for those of the turn before, so that the device always has some.
  */
-import type { Wait } from './async-generator.js'
+import type { Reader } from './async-generator.js'
 import { type DecodeRow, Decoder } from './decode.js'
 import { pagesFor } from './model/config.js'
 import type { NemotronH } from './model/nemotron-h.js'
 import { Pools, packBatch, type Reservation, type Segment, segmentLength } from './model/pools.js'
 import { ops } from './ops.js'
-import { disposeSampled, readTokens, type SampledToken, type Sampling, SamplingBatch, usesHistory } from './sampling.js'
+import {
+  disposeSampled,
+  readTokens,
+  type Sampling,
+  SamplingBatch,
+  type TokenLogprobs,
+  type Tokens,
+  usesHistory,
+} from './sampling.js'
 import { scope } from './scope.js'
 import { empty, type Tensor } from './tensor.js'
 import { traced } from './trace.js'
@@ -20,7 +28,7 @@ const maxUnread = 64
 export interface SequenceRequest {
   prompt: ArrayLike<number>
   maxTokens: number
-  endIds: ReadonlySet<number>
+  endIds: readonly number[]
   sampling: Sampling
 }
 
@@ -39,13 +47,20 @@ export class Sequence implements DecodeRow {
   startedMs: number | undefined
   firstTokenMs: number | undefined
   endedMs: number | undefined
-  #unread: SampledToken[] = []
-  #wakeReader: (() => void) | undefined
+  /** Of the tokens that have come, where the request asks for them: the reader takes them off. */
+  readonly logprobs: TokenLogprobs[] = []
+  #unread: number[] = []
+  #taken = 0
+  #reader: Reader | undefined // that waits
+  /** Its tokens are counted, for penalties. */
+  readonly counted: boolean
 
   constructor(
     readonly request: SequenceRequest,
     private readonly scheduler: Scheduler,
-  ) {}
+  ) {
+    this.counted = usesHistory(request.sampling)
+  }
 
   get sampling(): Sampling {
     return this.request.sampling
@@ -70,19 +85,20 @@ export class Sequence implements DecodeRow {
   }
 
   get paused(): boolean {
-    return this.#unread.length + this.asked - this.generated >= maxUnread
+    return this.asked - this.#taken >= maxUnread
   }
 
   get askedAll(): boolean {
     return this.asked >= this.request.maxTokens
   }
 
-  add(token: SampledToken): void {
+  add(id: number, logprobs: TokenLogprobs | undefined): void {
     this.firstTokenMs ??= performance.now()
     this.generated++
-    if (this.#unread.length > 0) this.#unread.push(token)
-    else this.#unread = [token] // pushed, the first one would reserve room for many
-    if (this.request.endIds.has(token.id)) this.end('stop')
+    if (this.#unread.length > 0) this.#unread.push(id)
+    else this.#unread = [id] // pushed, the first one would reserve room for many
+    if (logprobs) this.logprobs.push(logprobs)
+    if (this.request.endIds.includes(id)) this.end('stop')
     else if (this.generated >= this.request.maxTokens) this.end('length')
     else this.#changed()
   }
@@ -105,27 +121,28 @@ export class Sequence implements DecodeRow {
 
   /** There are tokens to take, or it has ended. */
   get ready(): boolean {
-    return this.#unread.length > 0 || this.ended
+    return this.generated > this.#taken || this.ended
   }
 
   /** For its reader, while it is not ready. The sequence holds the reader no longer than it waits. */
-  readonly wait: Wait = (wake) => {
-    this.#wakeReader = wake
+  wait(reader: Reader): void {
+    this.#reader = reader
   }
 
   #changed(): void {
-    const wake = this.#wakeReader
-    this.#wakeReader = undefined
-    wake?.()
+    const reader = this.#reader
+    this.#reader = undefined
+    reader?.wake()
   }
 
   /** Tokens not taken yet, at most `count`. */
-  take(count: number): SampledToken[] {
+  take(count: number): number[] {
     if (this.failure !== undefined) throw this.failure
-    const tokens = this.#unread
-    this.#unread = tokens.length > count ? tokens.splice(count) : []
+    const ids = this.#unread
+    this.#unread = ids.length > count ? ids.splice(count) : []
+    this.#taken += ids.length
     this.scheduler.wake()
-    return tokens
+    return ids
   }
 }
 
@@ -147,7 +164,7 @@ interface Step {
   sequences: readonly Sequence[]
   /** Those of them that it draws a token for. */
   sampling: readonly Sequence[]
-  tokens: Promise<SampledToken[]>
+  tokens: Promise<Tokens>
 }
 
 export class Scheduler {
@@ -289,9 +306,9 @@ export class Scheduler {
     name: string,
     sequences: readonly Sequence[],
     sampling: readonly Sequence[],
-    run: () => Promise<SampledToken[]>,
+    run: () => Promise<Tokens>,
   ): Step {
-    let tokens: Promise<SampledToken[]>
+    let tokens: Promise<Tokens>
     try {
       tokens = traced(name, run)
     } catch (error) {
@@ -305,10 +322,10 @@ export class Scheduler {
   /** Adds the tokens of a batch to its sequences, when the device has them. */
   async #deliver({ sequences, sampling, tokens }: Step): Promise<void> {
     try {
-      const drawn = await tokens
+      const { ids, logprobs } = await tokens
       traced('tokens', () => {
         sampling.forEach((sequence, i) => {
-          if (!sequence.ended) sequence.add(drawn[i]!)
+          if (!sequence.ended) sequence.add(ids[i]!, logprobs?.[i])
         })
       })
     } catch (error) {
@@ -318,17 +335,13 @@ export class Scheduler {
 
   /** Counts of tokens, where one of these has penalties. */
   #historyOf(sequences: readonly Sequence[]): Tensor<'i32'> | undefined {
-    if (!sequences.some(({ sampling }) => usesHistory(sampling))) return undefined
+    if (!sequences.some(({ counted }) => counted)) return undefined
     this.#history ??= empty('i32', [this.options.sequences, this.model.config.vocabSize], this.model.device)
     return this.#history
   }
 
   /** Queues pieces of prompts, of which the first ones, as many as `rows`, end and draw a token. */
-  #runPrompts(
-    segments: Segment[],
-    rows: readonly Sequence[],
-    history: Tensor<'i32'> | undefined,
-  ): Promise<SampledToken[]> {
+  #runPrompts(segments: Segment[], rows: readonly Sequence[], history: Tensor<'i32'> | undefined): Promise<Tokens> {
     const { model } = this
     if (rows.length > 0) this.#firstTokens.set(rows)
     const sampled = scope(() => {

@@ -1,36 +1,78 @@
 // asyncGenerator() against `async function*`: the same values, ends and errors for the same requests in any order.
 import fc from 'fast-check'
-import { describe, expect, test } from 'vitest'
-import { asyncGenerator, settled, type Wait } from '../dist/async-generator.js'
+import { expect, test } from 'vitest'
+import { asyncGenerator, type Next, type Reader, type Source, waiting } from '../dist/async-generator.js'
 import { sleep } from './demo.js'
 
 type Value = { value: number }
-type Step = 'value' | 'later' | 'waits' | 'rejects' | 'throws'
+const steps = [
+  'value',
+  'later',
+  'waits',
+  'woken',
+  'later waits',
+  'later woken',
+  'later ends',
+  'rejects',
+  'throws',
+] as const
+type Step = (typeof steps)[number]
 
 type Log = string[]
 
-function* driven(steps: readonly Step[], log: Log): Generator<Value | Wait, void, void> {
-  try {
-    log.push('begins')
-    for (const [value, step] of steps.entries()) {
-      if (step === 'waits') yield (wake) => setTimeout(wake)
-      if (step === 'later') yield* settled(sleep(1))
-      if (step === 'rejects') yield* settled(Promise.reject(new Error(`rejected at ${value}`)))
-      if (step === 'throws') throw new Error(`thrown at ${value}`)
-      yield { value }
-    }
-  } finally {
-    log.push('ends')
+/** A source that takes these steps, each to a value, an error or the end. */
+class Steps implements Source<Value> {
+  #at = 0
+  #waited = false
+
+  constructor(
+    private readonly steps: readonly Step[],
+    private readonly log: Log,
+  ) {}
+
+  next(reader: Reader): Next<Value> | Promise<Next<Value>> {
+    const value = this.#at
+    const step = this.steps[value]
+    const later = <T>(result: T) => sleep(1).then(() => result)
+    if (!this.#waited && step?.startsWith('later w')) return later(this.#wait(step === 'later waits', reader))
+    if (!this.#waited && step?.startsWith('w')) return this.#wait(step === 'waits', reader)
+    this.#waited = false
+    this.#at++
+    if (step === 'throws') throw new Error(`thrown at ${value}`)
+    if (step === 'rejects') return later(undefined).then(() => Promise.reject(new Error(`rejected at ${value}`)))
+    if (step === 'later') return later({ value })
+    if (step === 'later ends') return later(undefined)
+    return step && { value }
+  }
+
+  end(): void {
+    this.log.push('ends')
+  }
+
+  #wait(asleep: boolean, reader: Reader): typeof waiting {
+    this.#waited = true
+    if (asleep) setTimeout(() => reader.wake())
+    else reader.wake()
+    return waiting
   }
 }
 
-async function* awaited(steps: readonly Step[], log: Log): AsyncGenerator<Value, void, void> {
-  try {
+const driven = (steps: readonly Step[], log: Log, refused = false) =>
+  asyncGenerator(async () => {
     log.push('begins')
+    if (refused) throw new Error('refused')
+    return new Steps(steps, log)
+  })
+
+async function* awaited(steps: readonly Step[], log: Log, refused: boolean): AsyncGenerator<Value, void, void> {
+  log.push('begins')
+  if (refused) throw new Error('refused')
+  try {
     for (const [value, step] of steps.entries()) {
-      if (step === 'waits' || step === 'later') await sleep(1)
-      if (step === 'rejects') await Promise.reject(new Error(`rejected at ${value}`))
+      if (step !== 'value' && step !== 'throws') await sleep(1)
+      if (step === 'rejects') throw new Error(`rejected at ${value}`)
       if (step === 'throws') throw new Error(`thrown at ${value}`)
+      if (step === 'later ends') return
       yield { value }
     }
   } finally {
@@ -62,63 +104,31 @@ async function outcomes(generator: AsyncGenerator<Value>, asks: readonly Ask[]):
 }
 
 test('random sources and requests', async () => {
-  const steps = fc.array(fc.constantFrom<Step>('value', 'value', 'later', 'waits', 'rejects', 'throws'), {
-    maxLength: 5,
-  })
-  const asks = fc.array(fc.constantFrom<Ask>('next', 'next', 'next', 'turn', 'return', 'throw'), { maxLength: 8 })
-  const property = fc.asyncProperty(steps, asks, async (steps, asks) => {
-    const [ran, expected]: [Log, Log] = [[], []]
-    const outcome = await outcomes(asyncGenerator(driven(steps, ran)), asks)
-    expect(outcome).toEqual(await outcomes(awaited(steps, expected), asks))
-    expect(ran).toEqual(expected)
-  })
+  const step = fc.constantFrom(...steps, 'value' as const)
+  const ask = fc.constantFrom<Ask>('next', 'next', 'next', 'turn', 'return', 'throw')
+  const refused = fc.nat(9).map((n) => n === 0)
+  const property = fc.asyncProperty(
+    fc.array(step, { maxLength: 5 }),
+    fc.array(ask, { maxLength: 8 }),
+    refused,
+    async (steps, asks, refused) => {
+      const [ran, expected]: [Log, Log] = [[], []]
+      const outcome = await outcomes(driven(steps, ran, refused), asks)
+      expect(outcome).toEqual(await outcomes(awaited(steps, expected, refused), asks))
+      expect(ran).toEqual(expected)
+    },
+  )
   await fc.assert(property, { numRuns: 200 })
-})
-
-describe('waiting', () => {
-  test('ends where the source is woken at once', async () => {
-    const generator = asyncGenerator<Value>(
-      (function* () {
-        yield (wake: () => void) => wake()
-        yield { value: 1 }
-      })(),
-    )
-    expect(await generator.next()).toEqual({ done: false, value: { value: 1 } })
-  })
-
-  test('in a finally block holds return() back', async () => {
-    const log: Log = []
-    let wake = () => {}
-    const generator = asyncGenerator<Value>(
-      (function* () {
-        try {
-          yield { value: 1 }
-        } finally {
-          yield (call: () => void) => {
-            wake = call
-          }
-          log.push('ends')
-        }
-      })(),
-    )
-    await generator.next()
-    const returned = generator.return(undefined).then((result) => log.push(`return: ${JSON.stringify(result)}`))
-    await sleep(1)
-    expect(log).toEqual([])
-    wake()
-    await returned
-    expect(log).toEqual(['ends', 'return: {"done":true}'])
-  })
 })
 
 test('leaving for await, and disposing, end the source', async () => {
   const log: Log = []
-  for await (const { value } of asyncGenerator(driven(['value', 'later'], log))) {
+  for await (const { value } of driven(['value', 'later'], log)) {
     log.push(`read ${value}`)
     break
   }
   {
-    await using generator = asyncGenerator(driven(['value'], log))
+    await using generator = driven(['value'], log)
     await generator.next()
   }
   expect(log).toEqual(['begins', 'read 0', 'ends', 'begins', 'ends'])
