@@ -31,7 +31,15 @@ std::optional<int> gpu_index(std::string_view name) {
 
 }  // namespace
 
-Environment::Environment(Napi::Env env) : env_(env), cpu_(std::make_unique<cpu::CpuDevice>()) {
+Environment::ArrayType::ArrayType(Napi::Env env, const char* name)
+    : name(name), constructor(Napi::Persistent(env.Global().Get(name).As<Napi::Function>())) {}
+
+Environment::Environment(Napi::Env env)
+    : env_(env),
+      cpu_(std::make_unique<cpu::CpuDevice>()),
+      uint8_array_(env, "Uint8Array"),
+      int32_array_(env, "Int32Array"),
+      float32_array_(env, "Float32Array") {
   finished_ = Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}),
                                             "nemotron-h read", 0, 1);
   finished_.Unref(env);  // held only while a read is under way
@@ -67,14 +75,14 @@ Napi::Value Environment::read(const Tensor& tensor, bool raw) {
   refuse_in_capture(*tensor.device, raw ? "readBytes" : "read");
   const bool is_float = tensor.dtype != DType::i32 && tensor.dtype != DType::u8;
   const DType as = is_float && !raw ? DType::f32 : tensor.dtype;
-  const char* type = raw || as == DType::u8 ? "Uint8Array" : as == DType::i32 ? "Int32Array" : "Float32Array";
+  const auto& type = raw || as == DType::u8 ? uint8_array_ : as == DType::i32 ? int32_array_ : float32_array_;
   const auto length = static_cast<double>(raw ? tensor.bytes() : static_cast<size_t>(tensor.numel()));
   const auto array = [&] {
     try {  // Where one is too long, or memory short, its constructor throws; Node-API's functions end the process.
-      return env_.Global().Get(type).As<Napi::Function>().New({Napi::Number::New(env_, length)}).As<Napi::TypedArray>();
+      return type.constructor.New({Napi::Number::New(env_, length)}).As<Napi::TypedArray>();
     } catch (const Napi::Error& error) {
       throw Napi::RangeError::New(env_, std::string(raw ? "readBytes" : "read") + ": the tensor is " + shape_text(tensor) +
-                                            ", expected one that fits a " + type + " (" + error.Message() + ")");
+                                            ", expected one that fits a " + type.name + " (" + error.Message() + ")");
     }
   }();
   auto* read = new PendingRead{Napi::Promise::Deferred::New(env_), Napi::Persistent(array)};

@@ -42,11 +42,17 @@ class Environment {
 
  private:
   struct Finished;
+  struct ArrayType {
+    ArrayType(Napi::Env env, const char* name);
+    const char* name;
+    Napi::FunctionReference constructor;
+  };
   void settle(Napi::Env env, const Finished& finished);
 
   Napi::Env env_;
   std::unique_ptr<Device> cpu_;
   std::map<int, std::unique_ptr<Device>> gpus_;  // by index
+  const ArrayType uint8_array_, int32_array_, float32_array_;  // looked up once: a decode step reads one
   Napi::ThreadSafeFunction finished_;
   std::unordered_set<PendingRead*> pending_;
 };
