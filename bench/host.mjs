@@ -11,7 +11,7 @@ import { performance } from 'node:perf_hooks'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { Bench } from 'tinybench'
-import { device as deviceOf, empty, ops, presets, scope, tensor } from '../dist/index.js'
+import { device as deviceOf, empty, load, ops, presets, scope, tensor } from '../dist/index.js'
 import { loadRandom } from '../dist/load.js'
 import { TextStream } from '../dist/text/stream.js'
 import { Tokenizer } from '../dist/text/tokenizer.js'
@@ -26,6 +26,7 @@ const { values } = parseArgs({
 })
 const device = deviceOf(values.device)
 const done = empty('u8', [0], device.name)
+const demo = fileURLToPath(new URL('../demo/model', import.meta.url))
 
 /** To three digits. */
 const rounded = (us) => Number(us.toPrecision(3))
@@ -69,9 +70,10 @@ async function opCalls() {
 const threadTime = () => Number(readFileSync(`/proc/self/task/${process.pid}/schedstat`, 'utf8').split(' ')[0]) / 1000
 
 /**
- * JavaScript's part of a decode step with all that a reader of generate() takes, of three models: of one narrow layer; as
- * deep as the 8B; and as deep and wide, for one sequence. JavaScript does the same for all; but the longer a step is, the
- * longer its thread sleeps, and the colder are the caches it wakes up to. So beside each stands a bare step.
+ * JavaScript's part of a decode step with all that a reader of generate() takes, of four models: of one narrow layer; as
+ * deep as the 8B; and as deep and wide, for one sequence. Those have no tokenizer; the demo model gives text as well. For
+ * the others JavaScript does the same; but the longer a step is, the longer its thread sleeps, and the colder are the
+ * caches it wakes up to. So beside each stands a bare step.
  */
 async function decodeSteps() {
   const { layers, attention, mlp, mamba, ...rest } = presets['8b']
@@ -83,14 +85,16 @@ async function decodeSteps() {
     mlp: { ...mlp, intermediateSize: 64 },
     mamba: { ...mamba, heads: 4, headDim: 16, groups: 2, stateSize: 16, chunkSize: 16 },
   }
+  const random = (config) => (options) => loadRandom(config, 'bench', { weights: 'bf16', seed: 1, ...options })
   const models = [
-    ['1 layer', { ...narrow, layers: layers.slice(0, 1) }, [1, 8, 64]],
-    ['52 layers', { ...narrow, layers }, [1, 8, 64]],
-    ['52 wide layers', { ...narrow, layers, hiddenSize: 768, mlp: { ...mlp, intermediateSize: 2048 } }, [1]],
+    ['1 layer', random({ ...narrow, layers: layers.slice(0, 1) }), [1, 8, 64]],
+    ['52 layers', random({ ...narrow, layers }), [1, 8, 64]],
+    ['52 wide layers', random({ ...narrow, layers, hiddenSize: 768, mlp: { ...mlp, intermediateSize: 2048 } }), [1]],
+    ['demo model, text', (options) => load(demo, options), [1, 8, 64]],
   ]
   const rows = []
-  for (const [name, config, batches] of models) {
-    for (const { batch, ...row } of await stepsOf(config, batches)) {
+  for (const [name, loaded, batches] of models) {
+    for (const { batch, ...row } of await stepsOf(loaded, batches)) {
       rows.push({ what: `decode step, ${name}, batch ${batch}: JavaScript's thread`, ...row })
     }
   }
@@ -98,11 +102,11 @@ async function decodeSteps() {
 }
 
 /** Microseconds a step, by batch, as the columns of the table say. */
-async function stepsOf(config, batches) {
+async function stepsOf(loaded, batches) {
   const context = 512
   const most = Math.max(...batches)
   const room = { sequences: most, context, cacheTokens: context * most, prefillTokens: 1024 }
-  const model = await loadRandom(config, 'bench', { device: device.name, weights: 'bf16', seed: 1, ...room })
+  const model = await loaded({ device: device.name, ...room })
   const rows = []
   for (const batch of batches) {
     const runs = await runsOf(async (steps) => {
@@ -176,7 +180,7 @@ async function drain(generation) {
 }
 
 async function text() {
-  const tokenizer = await Tokenizer.load(fileURLToPath(new URL('../demo/model', import.meta.url)))
+  const tokenizer = await Tokenizer.load(demo)
   const prompt = 'In the beginning God created the heaven and the earth. '.repeat(200)
   const ids = await tokenizer.encode(prompt)
   const streams = Array.from({ length: 64 }, () => new TextStream(tokenizer))

@@ -18,7 +18,7 @@ import {
 import type { Sampling, TokenLogprobs } from './sampling.js'
 import type { Scheduler, Sequence } from './scheduler.js'
 import { encodePrompt, type Prompt, type PromptContext } from './text/prompt.js'
-import { TextStream } from './text/stream.js'
+import { type TextPiece, TextStream } from './text/stream.js'
 
 export type { Prompt, TokenLogprobs }
 
@@ -190,7 +190,9 @@ class Pieces implements Source<Piece> {
     const ids = this.sequence.take(this.tokensAtATime)
     if (ids.length === 0) return this.#last()
     this.#completionTokens += ids.length
-    return this.stream ? this.#decoded(this.stream, ids, reader) : this.#piece('', ids)
+    if (!this.stream) return this.#piece('', ids)
+    const decoded = this.stream.push(ids)
+    return decoded instanceof Promise ? this.#later(decoded, reader) : this.#decoded(decoded, reader)
   }
 
   end(): void {
@@ -198,15 +200,18 @@ class Pieces implements Source<Piece> {
     this.sequence.end()
   }
 
-  async #decoded(stream: TextStream, tokens: number[], reader: Reader): Promise<Next<Piece>> {
+  async #later(decoded: Promise<TextPiece>, reader: Reader): Promise<Next<Piece>> {
     try {
-      const { text, ids, stop } = await stream.push(tokens)
-      this.#stopped = stop !== undefined
-      if (this.#stopped) this.sequence.end()
-      return text === '' && ids.length === 0 ? this.next(reader) : this.#piece(text, ids)
+      return this.#decoded(await decoded, reader)
     } catch (error) {
       throw this.sequence.failure ?? error // here too
     }
+  }
+
+  #decoded({ text, ids, stop }: TextPiece, reader: Reader): Next<Piece> | Promise<Next<Piece>> {
+    this.#stopped = stop !== undefined
+    if (this.#stopped) this.sequence.end()
+    return text === '' && ids.length === 0 ? this.next(reader) : this.#piece(text, ids)
   }
 
   #last(): Piece {
@@ -222,7 +227,7 @@ class Pieces implements Source<Piece> {
 
   #piece(text: string, ids: number[]): Piece {
     const { logprobs } = this.sequence
-    if (logprobs.length === 0 || ids.length === 0) return { text, ids }
+    if (!logprobs || ids.length === 0) return { text, ids }
     return { text, ids, logprobs: logprobs.splice(0, ids.length) }
   }
 }

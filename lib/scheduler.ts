@@ -48,7 +48,7 @@ export class Sequence implements DecodeRow {
   firstTokenMs: number | undefined
   endedMs: number | undefined
   /** Of the tokens that have come, where the request asks for them: the reader takes them off. */
-  readonly logprobs: TokenLogprobs[] = []
+  readonly logprobs: TokenLogprobs[] | undefined
   #unread: number[] = []
   #taken = 0
   #reader: Reader | undefined // that waits
@@ -60,6 +60,7 @@ export class Sequence implements DecodeRow {
     private readonly scheduler: Scheduler,
   ) {
     this.counted = usesHistory(request.sampling)
+    this.logprobs = request.sampling.logprobs === undefined ? undefined : []
   }
 
   get sampling(): Sampling {
@@ -97,7 +98,7 @@ export class Sequence implements DecodeRow {
     this.generated++
     if (this.#unread.length > 0) this.#unread.push(id)
     else this.#unread = [id] // pushed, the first one would reserve room for many
-    if (logprobs) this.logprobs.push(logprobs)
+    if (logprobs) this.logprobs?.push(logprobs)
     if (this.request.endIds.includes(id)) this.end('stop')
     else if (this.generated >= this.request.maxTokens) this.end('length')
     else this.#changed()

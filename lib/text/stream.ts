@@ -1,7 +1,8 @@
-// Text from ids that arrive a few at a time, such that the pieces join to the decode of all ids. A token's text
-// depends on its neighbours (a character of several byte tokens, a stripped first space), so each step decodes
-// a short window of ids and emits what the window's text has gained. Held back: a character still incomplete,
-// and an end that may become a stop string.
+// Text from ids that arrive a few at a time, such that the pieces join to the decode of all ids. Most tokens of a
+// byte-level tokenizer have a text of their own, which is there at once. Otherwise a token's text depends on its
+// neighbours (a character of several byte tokens, a stripped first space): then a short window of ids is decoded,
+// and what its text has gained is emitted. Held back: a character still incomplete, and an end that may become a
+// stop string.
 
 import { checkValue, describe, string } from '../options.js'
 import type { Tokenizer } from './tokenizer.js'
@@ -28,22 +29,28 @@ export interface TextStreamOptions {
 const kContextUnits = 8
 const kReplacement = '\ufffd'
 
+/** Ids that are decoded together, at each step. */
+interface Window {
+  ids: number[]
+  /** The first so many of them only give the others their neighbours. */
+  contextIds: number
+  /** UTF-16 units of its text already decoded; undefined when it has just moved. */
+  seen: number | undefined
+  /** UTF-16 units that the ids after the context have given. */
+  gained: number
+}
+
 export class TextStream {
   readonly #tokenizer: Tokenizer
   readonly #stops: readonly string[]
+  readonly #mayStop: boolean
   readonly #skipSpecialTokens: boolean
-  /** Ids decoded at each step: the first #contextIds of them only give the others their neighbours. */
-  #window: number[]
-  #contextIds: number
-  /** UTF-16 units of the window's text already decoded; undefined when the window has just moved. */
-  #seen: number | undefined
-  /** UTF-16 units that the ids after the context have given. */
-  #gained = 0
-  /** The window's text ends inside a character, or in a replacement character of its own. */
-  #incomplete = false
+  /** The text ends inside a character, or in a replacement character of its own; undefined: not known yet. */
+  #incomplete: boolean | undefined
+  #window: Window | undefined // none where nothing before matters
   /** Decoded text that may be the beginning of a stop string. */
   #held = ''
-  /** UTF-16 units decoded and delivered since the beginning. */
+  /** UTF-16 units decoded and delivered since the beginning, less those that passed through. */
   #decoded = 0
   #delivered = 0
   /** Ids not delivered yet, each with the length of text that completes it. */
@@ -59,21 +66,33 @@ export class TextStream {
         throw new RangeError(`TextStream: stop[${i}] is ${describe(text)}, expected one or more whole characters`)
       }
     }
+    this.#mayStop = this.#stops.length > 0
     this.#skipSpecialTokens = skipSpecialTokens
-    this.#window = this.#visible(Array.from(context)).slice(-kContextUnits)
-    this.#contextIds = this.#window.length
+    const ids = this.#visible(Array.from(context)).slice(-kContextUnits)
+    if (this.#wholeText(ids.slice(-1)) !== undefined) this.#incomplete = false
+    else this.#window = { ids, contextIds: ids.length, seen: undefined, gained: 0 }
   }
 
-  /** The text that these ids complete, possibly none. After a piece with `stop`, the stream has ended. */
-  async push(ids: readonly number[]): Promise<TextPiece> {
+  /**
+   * The text that these ids complete, possibly none; a promise where they must be decoded. After a piece with `stop`,
+   * the stream has ended.
+   */
+  push(ids: readonly number[]): TextPiece | Promise<TextPiece> {
     this.#expectOpen('push')
-    const windows = this.#advance(ids)
-    if (windows.length === 0) return this.#take(ids, [])
+    const text = this.#incomplete === false ? this.#wholeText(ids) : undefined
+    if (text === undefined) return this.#decode(ids)
+    if (text !== '') this.#window = undefined
+    return this.#mayStop ? this.#add(ids, text) : { text, ids: [...ids], stop: undefined } // nothing is held back
+  }
+
+  async #decode(ids: readonly number[]): Promise<TextPiece> {
+    const visible = this.#visible(ids)
+    if (visible.length === 0) return this.#add(ids, '')
     this.#state = 'pushing'
     try {
-      const texts = await this.#tokenizer.decodeBatch(windows, { skipSpecialTokens: false })
+      const text = await this.#gain(visible)
       this.#state = 'open'
-      return this.#take(ids, texts)
+      return this.#add(ids, text)
     } catch (error) {
       this.#state = 'ended'
       throw error
@@ -98,37 +117,54 @@ export class TextStream {
 
   /** Ids that have text: the others are kept out of the window, which would otherwise grow with them. */
   #visible(ids: readonly number[]): number[] {
-    const { size } = this.#tokenizer
-    return ids.filter((id) => id < size && !(this.#skipSpecialTokens && this.#tokenizer.isSpecial(id)))
+    return ids.filter((id) => this.#isVisible(id))
   }
 
-  /** Puts ids into the window and gives what to decode: the context too, when its length is not known yet. */
-  #advance(ids: readonly number[]): number[][] {
-    const visible = this.#visible(ids)
-    if (visible.length === 0) return []
-    if (this.#gained >= kContextUnits) {
-      this.#window = this.#window.slice(this.#contextIds)
-      this.#contextIds = this.#window.length
-      this.#gained = 0
-      this.#seen = undefined
-    }
-    const context = this.#window.slice(0, this.#contextIds)
-    this.#window = this.#window.concat(visible)
-    return this.#seen === undefined ? [context, this.#window] : [this.#window]
+  #isVisible(id: number): boolean {
+    return id < this.#tokenizer.size && !(this.#skipSpecialTokens && this.#tokenizer.isSpecial(id))
   }
 
-  #take(ids: readonly number[], decoded: readonly string[]): TextPiece {
-    if (decoded.length > 0) {
-      const text = decoded.at(-1)!
-      const whole = withoutIncomplete(text)
-      const seen = this.#seen ?? withoutIncomplete(decoded[0]!).length
-      const gain = whole.slice(seen)
-      this.#seen = Math.max(seen, whole.length)
-      this.#gained += gain.length
-      this.#decoded += gain.length
-      this.#held += gain
-      this.#incomplete = text.length > whole.length
+  /** The text of ids that all have one of their own. */
+  #wholeText(ids: readonly number[]): string | undefined {
+    let whole = ''
+    for (const id of ids) {
+      if (!this.#isVisible(id)) continue
+      const text = this.#tokenizer.wholeText(id)
+      if (text === undefined) return undefined
+      whole += text
     }
+    return whole
+  }
+
+  /** Puts ids into the window, and gives what its text has then more than before. */
+  async #gain(ids: readonly number[]): Promise<string> {
+    const window = this.#moved()
+    const context = window.ids.slice(0, window.contextIds)
+    window.ids = window.ids.concat(ids)
+    this.#window = window
+    const batch = window.seen === undefined ? [context, window.ids] : [window.ids]
+    const decoded = await this.#tokenizer.decodeBatch(batch, { skipSpecialTokens: false })
+    const text = decoded.at(-1)!
+    const whole = withoutIncomplete(text)
+    const seen = window.seen ?? withoutIncomplete(decoded[0]!).length
+    const gain = whole.slice(seen)
+    window.seen = Math.max(seen, whole.length)
+    window.gained += gain.length
+    this.#incomplete = text.length > whole.length
+    return gain
+  }
+
+  /** The window, less the ids that matter no more. */
+  #moved(): Window {
+    if (!this.#window) return { ids: [], contextIds: 0, seen: 0, gained: 0 }
+    if (this.#window.gained < kContextUnits) return this.#window
+    const ids = this.#window.ids.slice(this.#window.contextIds)
+    return { ids, contextIds: ids.length, seen: undefined, gained: 0 }
+  }
+
+  #add(ids: readonly number[], text: string): TextPiece {
+    this.#decoded += text.length
+    this.#held += text
     const end = this.#decoded + (this.#incomplete ? 1 : 0)
     for (const id of ids) this.#queue.push({ id, end })
     return this.#emit(false)

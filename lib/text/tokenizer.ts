@@ -5,7 +5,7 @@ import { access } from 'node:fs/promises'
 import { join } from 'node:path'
 import { boolean, check, checkValue, type Rules, signal, string } from '../options.js'
 import { Channel } from './channel.js'
-import type { SpecialToken, TokenizerFacts } from './worker.js'
+import type { SpecialToken, TokenizerFacts, TokenTexts } from './worker.js'
 
 export type { SpecialToken }
 
@@ -43,6 +43,7 @@ export class Tokenizer {
   /** The tokens that tokenizer_config.json gives a role, where the vocabulary has them. */
   readonly special: TokenizerFacts['special']
   readonly #specialIds: ReadonlySet<number>
+  readonly #texts: TokenTexts | undefined
   readonly #channel: Channel
   readonly #turns = new Map<boolean, Turn>() // by skipSpecialTokens
 
@@ -52,6 +53,7 @@ export class Tokenizer {
     this.longest = facts.longest
     this.special = facts.special
     this.#specialIds = facts.specialIds
+    this.#texts = facts.texts
     this.#channel = channel
   }
 
@@ -142,6 +144,17 @@ export class Tokenizer {
   /** Whether tokenizer.json marks the token of this id as special. */
   isSpecial(id: number): boolean {
     return this.#specialIds.has(id)
+  }
+
+  /**
+   * What the token of this id adds to a text that ends with a whole character, at once. Undefined where that is known only
+   * from its neighbours: a part of a character; a gap in the vocabulary; every token, where the decoder is no byte-level one.
+   */
+  wholeText(id: number): string | undefined {
+    if (!this.#texts) return undefined
+    const { joined, ends } = this.#texts
+    const from = id === 0 ? 0 : ends[id - 1]!
+    return ends[id]! > from ? joined.slice(from, ends[id]) : undefined
   }
 
   /** Ends the thread. Calls that are pending reject, as does every later one; a second dispose does nothing. */

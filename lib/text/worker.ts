@@ -21,6 +21,14 @@ export interface TokenizerFacts {
   special: Partial<Record<SpecialName, SpecialToken>>
   /** Ids of every token marked special, those without a role included. */
   specialIds: ReadonlySet<number>
+  /** Texts of tokens that have the same one after any whole character, where the decoder makes some so. */
+  texts: TokenTexts | undefined
+}
+
+/** The text of each id, '' where it depends on its neighbours: one after the other, and where each ends. */
+export interface TokenTexts {
+  joined: string
+  ends: Uint32Array
 }
 
 export type Operations = typeof operations
@@ -55,7 +63,7 @@ const operations = {
       (most: number, token: string | undefined) => Math.max(most, token?.length ?? 0),
       1,
     )
-    return { size: tokenizer.model!.vocab.length, longest, special, specialIds }
+    return { size: tokenizer.model!.vocab.length, longest, special, specialIds, texts: textsOf(tokenizer) }
   },
 
   encode({ text, addSpecialTokens }: { text: string; addSpecialTokens: boolean }): Int32Array {
@@ -103,6 +111,22 @@ function build(path: string, json: Record<string, unknown>, config: Record<strin
   } catch (error) {
     throw new Error(`Tokenizer.load: ${path} cannot be used (${(error as Error).message})`, { cause: error })
   }
+}
+
+/** A byte-level decoder joins bytes: a token of whole characters adds just those, wherever no character is open. */
+function textsOf({ model, decoder }: Tokenizer): TokenTexts | undefined {
+  if (decoder?.config.type !== 'ByteLevel' || decoder.end_of_word_suffix) return undefined
+  const { vocab } = model!
+  const added = new Set(decoder.added_tokens.map(({ content }: { content: string }) => content))
+  const ends = new Uint32Array(vocab.length)
+  let joined = ''
+  for (let id = 0; id < vocab.length; id++) {
+    const token = vocab[id] ?? '' // there may be gaps
+    const text = added.has(token) ? token : decoder.convert_tokens_to_string([token])
+    if (!text.includes('\ufffd')) joined += text
+    ends[id] = joined.length
+  }
+  return { joined, ends }
 }
 
 parentPort!.on('message', async ({ call, operation, argument }: Call[keyof Operations]) => {

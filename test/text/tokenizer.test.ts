@@ -67,6 +67,19 @@ describe('the demo tokenizer', () => {
     expect(await tokenizer.decodeBatch([[], [390], Int32Array.of(1, 390)])).toEqual(['', ' God', ' God'])
   })
 
+  it('knows the texts of tokens that hold whole characters', async () => {
+    const ids = Array.from({ length: tokenizer.size }, (_, id) => id)
+    const texts = await tokenizer.decodeBatch(
+      ids.map((id) => [id]),
+      { skipSpecialTokens: false },
+    )
+    const whole = ids.map((id) => tokenizer.wholeText(id))
+    expect(whole).toEqual(texts.map((text) => (text.includes('\ufffd') ? undefined : text)))
+    expect(whole.slice(0, 3)).toEqual(['<unk>', '<s>', '</s>'])
+    expect(whole.filter((text) => text === undefined).length).toBe(128) // a token for each byte past ASCII
+    expect([-1, 1536, 5000].map((id) => tokenizer.wholeText(id))).toEqual([undefined, undefined, undefined])
+  })
+
   it('decodes what it encoded', async () => {
     const special = /<unk>|<s>|<\/s>|<pad>/
     const text = fc.string({ unit: 'binary', maxLength: 60 }).filter((s) => !special.test(s))
