@@ -33,9 +33,17 @@ interface Request<T> {
   resolve: (result: IteratorResult<T, void>) => void
   reject: (error: unknown) => void
   /** What to end with; undefined: it asks for a value. */
-  end?: 'return' | { error: unknown }
+  end: 'return' | { error: unknown } | undefined
   /** The one asked after it. */
-  later?: Request<T>
+  later: Request<T> | undefined
+}
+
+/** What settles the promise made last. One function takes it from all of them, as a closure for each costs more. */
+let resolveLast: (result: never) => void
+let rejectLast: (error: unknown) => void
+const keepSettlers = (resolve: typeof resolveLast, reject: typeof rejectLast) => {
+  resolveLast = resolve
+  rejectLast = reject
 }
 
 class Driver<T extends object> implements AsyncGenerator<T, void, void>, Reader {
@@ -47,15 +55,15 @@ class Driver<T extends object> implements AsyncGenerator<T, void, void>, Reader 
   constructor(private readonly begin: () => Promise<Source<T>>) {}
 
   next(): Promise<IteratorResult<T, void>> {
-    return new Promise(this.#ask)
+    return this.#ask()
   }
 
   return(): Promise<IteratorResult<T, void>> {
-    return new Promise((resolve, reject) => this.#put({ resolve, reject, end: 'return' }))
+    return this.#ask('return')
   }
 
   throw(error: unknown): Promise<IteratorResult<T, void>> {
-    return new Promise((resolve, reject) => this.#put({ resolve, reject, end: { error } }))
+    return this.#ask({ error })
   }
 
   [Symbol.asyncIterator](): this {
@@ -71,9 +79,10 @@ class Driver<T extends object> implements AsyncGenerator<T, void, void>, Reader 
     this.#answer()
   }
 
-  readonly #ask = (resolve: Request<T>['resolve'], reject: Request<T>['reject']) => this.#put({ resolve, reject })
-
-  #put(request: Request<T>): void {
+  #ask(end?: Request<T>['end']): Promise<IteratorResult<T, void>> {
+    const promise = new Promise<IteratorResult<T, void>>(keepSettlers)
+    const resolve = resolveLast as Request<T>['resolve']
+    const request: Request<T> = { resolve, reject: rejectLast, end, later: undefined }
     let last = this.#request
     while (last?.later) last = last.later
     if (last) last.later = request
@@ -81,6 +90,7 @@ class Driver<T extends object> implements AsyncGenerator<T, void, void>, Reader 
       this.#request = request
       this.#answer()
     }
+    return promise
   }
 
   /** Answers requests until the source lets it wait, or all are answered. */

@@ -154,7 +154,7 @@ async function begin(
   const sequence = model.scheduler.start({
     prompt: ids,
     maxTokens: room,
-    endIds: ignoreEos ? [] : model.defaults.eosIds,
+    endIds: ignoreEos ? none : model.defaults.eosIds,
     sampling,
   })
   const stream = model.tokenizer && new TextStream(model.tokenizer, { stop, context: ids })
@@ -162,9 +162,10 @@ async function begin(
   return new Pieces(sequence, stream, stop.length > 0 ? 1 : Infinity, signal)
 }
 
+const none: readonly number[] = []
+
 /** What a sequence generates, as its reader asks for it. With no `stream`, ids go through and text is empty. */
 class Pieces implements Source<Piece> {
-  #completionTokens = 0
   #stopped = false // by a stop string
   #finished = false // the last piece is given
   readonly #abort: () => void
@@ -189,7 +190,6 @@ class Pieces implements Source<Piece> {
     }
     const ids = this.sequence.take(this.tokensAtATime)
     if (ids.length === 0) return this.#last()
-    this.#completionTokens += ids.length
     if (!this.stream) return this.#piece('', ids)
     const decoded = this.stream.push(ids)
     return decoded instanceof Promise ? this.#later(decoded, reader) : this.#decoded(decoded, reader)
@@ -220,7 +220,7 @@ class Pieces implements Source<Piece> {
     return {
       ...this.#piece(text, ids),
       finishReason: this.#stopped ? 'stop' : this.sequence.finish!,
-      usage: { promptTokens: this.sequence.request.prompt.length, completionTokens: this.#completionTokens },
+      usage: { promptTokens: this.sequence.request.prompt.length, completionTokens: this.sequence.taken },
       timings: timingsOf(this.sequence),
     }
   }

@@ -39,6 +39,8 @@ export class Sequence implements DecodeRow {
   /** Tokens that batches were queued for, and those that have come. The state does not hold the last one yet. */
   asked = 0
   generated = 0
+  /** Tokens that its reader has taken. */
+  taken = 0
   reservation: Reservation | undefined
   finish: 'stop' | 'length' | undefined
   failure: unknown
@@ -49,8 +51,7 @@ export class Sequence implements DecodeRow {
   endedMs: number | undefined
   /** Of the tokens that have come, where the request asks for them: the reader takes them off. */
   readonly logprobs: TokenLogprobs[] | undefined
-  #unread: number[] = []
-  #taken = 0
+  #unread: number[] | undefined // none is empty
   #reader: Reader | undefined // that waits
   /** Its tokens are counted, for penalties. */
   readonly counted: boolean
@@ -86,7 +87,7 @@ export class Sequence implements DecodeRow {
   }
 
   get paused(): boolean {
-    return this.asked - this.#taken >= maxUnread
+    return this.asked - this.taken >= maxUnread
   }
 
   get askedAll(): boolean {
@@ -96,8 +97,8 @@ export class Sequence implements DecodeRow {
   add(id: number, logprobs: TokenLogprobs | undefined): void {
     this.firstTokenMs ??= performance.now()
     this.generated++
-    if (this.#unread.length > 0) this.#unread.push(id)
-    else this.#unread = [id] // pushed, the first one would reserve room for many
+    if (this.#unread) this.#unread.push(id)
+    else this.#unread = [id]
     if (logprobs) this.logprobs?.push(logprobs)
     if (this.request.endIds.includes(id)) this.end('stop')
     else if (this.generated >= this.request.maxTokens) this.end('length')
@@ -122,7 +123,7 @@ export class Sequence implements DecodeRow {
 
   /** There are tokens to take, or it has ended. */
   get ready(): boolean {
-    return this.generated > this.#taken || this.ended
+    return this.#unread !== undefined || this.ended
   }
 
   /** For its reader, while it is not ready. The sequence holds the reader no longer than it waits. */
@@ -139,9 +140,9 @@ export class Sequence implements DecodeRow {
   /** Tokens not taken yet, at most `count`. */
   take(count: number): number[] {
     if (this.failure !== undefined) throw this.failure
-    const ids = this.#unread
-    this.#unread = ids.length > count ? ids.splice(count) : []
-    this.#taken += ids.length
+    const ids = this.#unread ?? []
+    this.#unread = ids.length > count ? ids.splice(count) : undefined
+    this.taken += ids.length
     this.scheduler.wake()
     return ids
   }
