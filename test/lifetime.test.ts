@@ -52,6 +52,20 @@ describe('dispose', () => {
     }
   })
 
+  test('while a token is decoded', async () => {
+    const model = await load(demoFolder)
+    const tokenizer = model.tokenizer!
+    const partial = Array.from({ length: tokenizer.size }).findIndex((_, id) => tokenizer.wholeText(id) === undefined)
+    const decode = tokenizer.decodeBatch.bind(tokenizer)
+    tokenizer.decodeBatch = (...batch) => {
+      const texts = decode(...batch)
+      model.dispose()
+      return texts
+    }
+    const options = { logitBias: { [partial]: 1000 }, maxTokens: 500, ignoreEos: true }
+    await expect(collect(model.generate(genesis.ids, options))).rejects.toThrow(disposed)
+  })
+
   test('in the loop', async () => {
     const model = await load(demoFolder)
     const reading = async () => {
@@ -170,6 +184,28 @@ describe('a process', () => {
       model.generate(Array(3000).fill(7)).next()
       for await (const _ of model.generate('In')) process.exit(0)`
     expect(await runAlone(script)).toBe('')
+  })
+
+  test('the place of a generation that nobody reads on is free once it is collected', async () => {
+    const script = `
+      import { setTimeout as sleep } from 'node:timers/promises'
+      const model = await load(demo, { sequences: 1 })
+      const options = { maxTokens: 500, ignoreEos: true, signal: new AbortController().signal }
+      async function leave() {
+        await model.generate([1, 2, 3], options).next()
+      }
+      await leave()
+      const next = model.generate([${genesis.ids}], { maxTokens: 1 }).next()
+      let begun = false
+      next.then(() => { begun = true })
+      for (let i = 0; i < 1000 && !begun; i++) {
+        await sleep(10)
+        gc()
+      }
+      console.log(begun, options.signal.aborted)
+      model.dispose()
+      await next.catch(() => {})`
+    expect(await runAlone(script, '--expose-gc')).toBe('true false\n')
   })
 
   test('a model, a half-read generation and logits are left to the garbage collector', async () => {

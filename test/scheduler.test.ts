@@ -187,6 +187,19 @@ describe('readers', () => {
 describe('an AbortSignal', () => {
   const reason = new Error('enough')
 
+  test('aborted while it begins, at any turn', async () => {
+    using model = await load(demoFolder, { sequences: 1 })
+    for (let turns = 0; turns < 20; turns++) {
+      const controller = new AbortController()
+      const first = model.generate(genesis.ids, { signal: controller.signal }).next()
+      first.catch(() => {})
+      for (let i = 0; i < turns; i++) await undefined
+      controller.abort(reason)
+      await expect(first).rejects.toBe(reason)
+    }
+    await expectFree(model)
+  })
+
   test('aborted before', async () => {
     using model = await load(demoFolder, { sequences: 1 })
     const batches = watchBatches()

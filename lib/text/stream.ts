@@ -47,7 +47,7 @@ export class TextStream {
   readonly #skipSpecialTokens: boolean
   /** The text ends inside a character, or in a replacement character of its own; undefined: not known yet. */
   #incomplete: boolean | undefined
-  #window: Window | undefined // none where nothing before matters
+  #window: Window
   /** Decoded text that may be the beginning of a stop string. */
   #held = ''
   /** UTF-16 units decoded and delivered since the beginning, less those that passed through. */
@@ -70,7 +70,7 @@ export class TextStream {
     this.#skipSpecialTokens = skipSpecialTokens
     const ids = this.#visible(Array.from(context)).slice(-kContextUnits)
     if (this.#wholeText(ids.slice(-1)) !== undefined) this.#incomplete = false
-    else this.#window = { ids, contextIds: ids.length, seen: undefined, gained: 0 }
+    this.#window = { ids, contextIds: ids.length, seen: undefined, gained: 0 }
   }
 
   /**
@@ -81,8 +81,8 @@ export class TextStream {
     this.#expectOpen('push')
     const text = this.#incomplete === false ? this.#wholeText(ids) : undefined
     if (text === undefined) return this.#decode(ids)
-    if (text !== '') this.#window = undefined
-    return this.#mayStop ? this.#add(ids, text) : { text, ids: [...ids], stop: undefined } // nothing is held back
+    if (this.#mayStop) return this.#add(ids, text)
+    return { text, ids: [...ids], stop: undefined } // nothing is held back: no character is open
   }
 
   async #decode(ids: readonly number[]): Promise<TextPiece> {
@@ -138,10 +138,13 @@ export class TextStream {
 
   /** Puts ids into the window, and gives what its text has then more than before. */
   async #gain(ids: readonly number[]): Promise<string> {
-    const window = this.#moved()
+    if (this.#window.gained >= kContextUnits) {
+      const context = this.#window.ids.slice(this.#window.contextIds)
+      this.#window = { ids: context, contextIds: context.length, seen: undefined, gained: 0 }
+    }
+    const window = this.#window
     const context = window.ids.slice(0, window.contextIds)
     window.ids = window.ids.concat(ids)
-    this.#window = window
     const batch = window.seen === undefined ? [context, window.ids] : [window.ids]
     const decoded = await this.#tokenizer.decodeBatch(batch, { skipSpecialTokens: false })
     const text = decoded.at(-1)!
@@ -152,14 +155,6 @@ export class TextStream {
     window.gained += gain.length
     this.#incomplete = text.length > whole.length
     return gain
-  }
-
-  /** The window, less the ids that matter no more. */
-  #moved(): Window {
-    if (!this.#window) return { ids: [], contextIds: 0, seen: 0, gained: 0 }
-    if (this.#window.gained < kContextUnits) return this.#window
-    const ids = this.#window.ids.slice(this.#window.contextIds)
-    return { ids, contextIds: ids.length, seen: undefined, gained: 0 }
   }
 
   #add(ids: readonly number[], text: string): TextPiece {

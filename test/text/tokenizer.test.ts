@@ -80,6 +80,20 @@ describe('the demo tokenizer', () => {
     expect([-1, 1536, 5000].map((id) => tokenizer.wholeText(id))).toEqual([undefined, undefined, undefined])
   })
 
+  it('knows those of added tokens as they are written, and none where neighbours matter', async () => {
+    const wholeTexts = async (changes: object, model: object = {}) => {
+      const json = { ...demoTokenizer, ...changes, model: { ...demoTokenizer.model, ...model } }
+      using tokenizer = await Tokenizer.load(modelFolder({ 'tokenizer.json': json }))
+      return [390, 1540, 1539].map((id) => tokenizer.wholeText(id))
+    }
+    const added = { ...demoTokenizer.added_tokens[0], id: 1540, content: '<｜für mich｜>' }
+    const added_tokens = [...demoTokenizer.added_tokens, added]
+    expect(await wholeTexts({ added_tokens })).toEqual([' God', '<｜für mich｜>', undefined]) // no token has id 1539
+    const none = [undefined, undefined, undefined]
+    expect(await wholeTexts({ added_tokens }, { end_of_word_suffix: '</w>' })).toEqual(none)
+    expect(await wholeTexts({ added_tokens, decoder: { type: 'Fuse' } })).toEqual(none)
+  })
+
   it('decodes what it encoded', async () => {
     const special = /<unk>|<s>|<\/s>|<pad>/
     const text = fc.string({ unit: 'binary', maxLength: 60 }).filter((s) => !special.test(s))
