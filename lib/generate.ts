@@ -136,6 +136,7 @@ export function generate(model: GenerationContext, prompt: Prompt, options?: Gen
   return asyncGenerator(() => begin(model, prompt, checked, sampling, stop))
 }
 
+/** Encodes the prompt, and starts a sequence of it. */
 async function begin(
   model: GenerationContext,
   prompt: Prompt,
@@ -151,13 +152,13 @@ async function begin(
   checkIds('generate', 'prompt', encoded, model.vocabSize)
   signal?.throwIfAborted() // from here on it ends the sequence
   const ids = Int32Array.from(encoded)
+  const stream = model.tokenizer && new TextStream(model.tokenizer, { stop, context: ids })
   const sequence = model.scheduler.start({
     prompt: ids,
     maxTokens: room,
     endIds: ignoreEos ? none : model.defaults.eosIds,
     sampling,
   })
-  const stream = model.tokenizer && new TextStream(model.tokenizer, { stop, context: ids })
   // One at a time where a string may end the text: how far the model is ahead must not show.
   return new Pieces(sequence, stream, stop.length > 0 ? 1 : Infinity, signal)
 }

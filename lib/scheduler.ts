@@ -51,7 +51,7 @@ export class Sequence implements DecodeRow {
   endedMs: number | undefined
   /** Of the tokens that have come, where the request asks for them: the reader takes them off. */
   readonly logprobs: TokenLogprobs[] | undefined
-  #unread: number[] | undefined // none is empty
+  #unread: number[] | undefined // never empty
   #reader: Reader | undefined // that waits
   /** Its tokens are counted, for penalties. */
   readonly counted: boolean
