@@ -26,6 +26,7 @@ const { values } = parseArgs({
 })
 const device = deviceOf(values.device)
 const done = empty('u8', [0], device.name)
+const steps = 500 // in a run
 const demo = fileURLToPath(new URL('../demo/model', import.meta.url))
 
 /** To three digits. */
@@ -73,7 +74,7 @@ const threadTime = () => Number(readFileSync(`/proc/self/task/${process.pid}/sch
  * JavaScript's part of a decode step with all that a reader of generate() takes, of four models: of one narrow layer; as
  * deep as the 8B; and as deep and wide, for one sequence. Those have no tokenizer; the demo model gives text as well. For
  * the others JavaScript does the same; but the longer a step is, the longer its thread sleeps, and the colder are the
- * caches it wakes up to. So beside each stands a bare step.
+ * caches it wakes up to. So beside each stands a bare step, for as many readers.
  */
 async function decodeSteps() {
   const { layers, attention, mlp, mamba, ...rest } = presets['8b']
@@ -109,27 +110,56 @@ async function stepsOf(loaded, batches) {
   const model = await loaded({ device: device.name, ...room })
   const rows = []
   for (const batch of batches) {
-    const runs = await runsOf(async (steps) => {
-      const options = { maxTokens: steps + 1, ignoreEos: true, temperature: 0 }
-      const sequences = Array.from({ length: batch }, (_, s) => model.generate([1 + s, 2, 3, 4], options))
-      await Promise.all(sequences.map((sequence) => sequence.next())) // prefill makes the first token
-      return () => Promise.all(sequences.map(drain))
+    const begin = () => generations(model, batch)
+    const { whole } = await runOf(begin) // the first compiles the code
+    const bare = await bareSteps(whole, batch)
+    await runOf(bare.begin)
+    const pairs = [] // run by turns: a machine is faster at one time than at another
+    for (let i = 0; i < 9; i++) pairs.push({ step: await runOf(begin), bare: await runOf(bare.begin) })
+    bare.dispose()
+    const median = (value) => rounded(pairs.map(value).sort((a, b) => a - b)[pairs.length >> 1])
+    rows.push({
+      batch,
+      us: median(({ step }) => step.busy),
+      'of a step of': median(({ step }) => step.whole),
+      bare: median(({ bare }) => bare.busy),
+      'of one of': median(({ bare }) => bare.whole),
+      'more than bare': median(({ step, bare }) => step.busy - bare.busy),
     })
-    const { busy, whole } = median(runs)
-    const bare = median(await bareSteps(whole))
-    rows.push({ batch, us: busy, least: runs[0].busy, 'of a step of': whole, bare: bare.busy, 'of one of': bare.whole })
   }
   model.dispose()
   return rows
 }
 
+/** Begins sequences; what it gives reads them to their end. */
+async function generations(model, batch) {
+  const options = { maxTokens: steps + 1, ignoreEos: true, temperature: 0 }
+  const sequences = Array.from({ length: batch }, (_, s) => model.generate([1 + s, 2, 3, 4], options))
+  await Promise.all(sequences.map((sequence) => sequence.next())) // prefill makes the first token
+  return () => Promise.all(sequences.map(drain))
+}
+
+/** Values for one `for await` loop: the least that gives it one at a time, when they come. */
+class Values {
+  next() {
+    return new Promise((give) => {
+      this.give = give
+    })
+  }
+
+  [Symbol.asyncIterator]() {
+    return this
+  }
+}
+
 /**
  * The least that a program does for a step of this many microseconds: it replays work that takes about as long and goes
- * through memory, as layers do, and waits for that of the time before, as the scheduler does.
+ * through memory, as layers do; waits for that of the time before, as the scheduler does; and gives each reader a number.
  */
-async function bareSteps(us) {
+async function bareSteps(us, batch) {
   const most = 4096
   const [x, y] = [0, 1].map(() => tensor(new Float32Array(most * 1024), 'f32', [most, 1024], device.name))
+  const ids = empty('i32', [batch], device.name)
   const record = (rows, count) => {
     const [from, to] = [x.rows(0, rows), y.rows(0, rows)]
     const graph = device.capture(() => {
@@ -138,45 +168,52 @@ async function bareSteps(us) {
     for (const t of [from, to]) t.dispose()
     return graph
   }
-  const stepsWith = async (graph, steps) => {
-    let before
-    for (let i = 0; i < steps; i++) {
+  const run = async (graph, count, readers) => {
+    const loops = readers.map(drain)
+    const queue = () => {
       graph.replay()
-      const next = done.read()
-      await before
-      before = next
+      return ids.read()
     }
-    await before
+    let queued = queue()
+    for (let i = 0; i < count; i++) {
+      const next = queue()
+      const read = await queued
+      for (let r = 0; r < readers.length; r++) readers[r].give({ value: read[r], done: false })
+      queued = next
+    }
+    await queued
+    for (const { give } of readers) give({ value: undefined, done: true })
+    await Promise.all(loops)
   }
-  const largest = record(most, 1)
-  await stepsWith(largest, 10)
+  const sample = { count: 16, steps: 20 }
+  const sampled = record(most, sample.count)
+  await run(sampled, 5, [])
   const began = performance.now()
-  await stepsWith(largest, 50)
-  const rows = Math.ceil((most * us * 50) / (1000 * (performance.now() - began)))
+  await run(sampled, sample.steps, [])
+  const usOfOne = (1000 * (performance.now() - began)) / (sample.count * (sample.steps + 1))
+  const rows = Math.ceil((most * us) / usOfOne)
   const graph = record(Math.min(rows, most), Math.ceil(rows / most))
-  const runs = await runsOf(async (steps) => () => stepsWith(graph, steps))
-  for (const t of [x, y, largest, graph]) t.dispose()
-  return runs
-}
-
-/** Nine runs of 500 steps, those first in which JavaScript's thread had least to do: microseconds a step, its and all. */
-async function runsOf(prepare) {
-  const steps = 500
-  const runs = []
-  for (let i = 0; i < 10; i++) {
-    const run = await prepare(steps)
-    const [began, before] = [performance.now(), threadTime()]
-    await run()
-    const [busy, whole] = [threadTime() - before, 1000 * (performance.now() - began)]
-    if (i > 0) runs.push({ busy: rounded(busy / steps), whole: rounded(whole / steps) }) // the first compiles the code
+  return {
+    async begin() {
+      const readers = Array.from({ length: batch }, () => new Values())
+      return () => run(graph, steps, readers)
+    },
+    dispose() {
+      for (const t of [x, y, ids, sampled, graph]) t.dispose()
+    },
   }
-  return runs.sort((a, b) => a.busy - b.busy)
 }
 
-const median = (sorted) => sorted[sorted.length >> 1]
+/** Microseconds a step: of JavaScript's thread, and all. */
+async function runOf(begin) {
+  const run = await begin()
+  const [began, before] = [performance.now(), threadTime()]
+  await run()
+  return { busy: (threadTime() - before) / steps, whole: (1000 * (performance.now() - began)) / steps }
+}
 
-async function drain(generation) {
-  for await (const _ of generation);
+async function drain(values) {
+  for await (const _ of values);
 }
 
 async function text() {
@@ -217,14 +254,14 @@ const machine = {
   commit: await commit(),
 }
 const date = new Date().toISOString()
-const columns = ['us', 'least', 'p99', 'of a step of', 'bare', 'of one of']
+const columns = ['us', 'p99', 'of a step of', 'bare', 'of one of', 'more than bare']
 const line = (cells) => `| ${cells.join(' | ')} |`
 const table = [['', ...columns], Array(1 + columns.length).fill('---')]
 for (const row of rows) table.push([row.what, ...columns.map((column) => row[column] ?? '')])
 const markdown = `# What JavaScript's side costs
 
 ${machine.cpu}, ${machine.cores} cores, Node ${machine.node}, device ${machine.device}; commit ${machine.commit}; ${date}; \`npm run bench:host\`.
-Microseconds: medians; of decode steps the median of nine runs, and the least, of 500 steps each. bare: what the same thread takes to replay work that lasts about as long, and to wait for it, and nothing else. The work of an op is not in its call; tokenising is in a thread of its own, and timed to the answer.
+Microseconds: medians; of decode steps, of nine runs of ${steps} steps each. bare: what the same thread takes, in runs by turns with those, for the least that a program can do: to replay work that lasts about as long, wait for it, and give as many readers a number each. more than bare: the median of nine differences. The work of an op is not in its call; tokenising is in a thread of its own, and timed to the answer.
 
 ${table.map(line).join('\n')}
 `
