@@ -76,7 +76,7 @@ const threadTime = () => Number(readFileSync(`/proc/self/task/${process.pid}/sch
  * the others JavaScript does the same; but the longer a step is, the longer its thread sleeps, and the colder are the
  * caches it wakes up to. So beside each stands a bare step, for as many readers.
  */
-async function decodeSteps() {
+async function* decodeSteps() {
   const { layers, attention, mlp, mamba, ...rest } = presets['8b']
   const narrow = {
     ...rest,
@@ -93,22 +93,19 @@ async function decodeSteps() {
     ['52 wide layers', random({ ...narrow, layers, hiddenSize: 768, mlp: { ...mlp, intermediateSize: 2048 } }), [1]],
     ['demo model, text', (options) => load(demo, options), [1, 8, 64]],
   ]
-  const rows = []
   for (const [name, loaded, batches] of models) {
-    for (const { batch, ...row } of await stepsOf(loaded, batches)) {
-      rows.push({ what: `decode step, ${name}, batch ${batch}: JavaScript's thread`, ...row })
+    for await (const { batch, ...row } of stepsOf(loaded, batches)) {
+      yield { what: `decode step, ${name}, batch ${batch}: JavaScript's thread`, ...row }
     }
   }
-  return rows
 }
 
 /** Microseconds a step, by batch, as the columns of the table say. */
-async function stepsOf(loaded, batches) {
+async function* stepsOf(loaded, batches) {
   const context = 512
   const most = Math.max(...batches)
   const room = { sequences: most, context, cacheTokens: context * most, prefillTokens: 1024 }
   const model = await loaded({ device: device.name, ...room })
-  const rows = []
   for (const batch of batches) {
     const begin = () => generations(model, batch)
     const { whole } = await runOf(begin) // the first compiles the code
@@ -118,17 +115,16 @@ async function stepsOf(loaded, batches) {
     for (let i = 0; i < 9; i++) pairs.push({ step: await runOf(begin), bare: await runOf(bare.begin) })
     bare.dispose()
     const median = (value) => rounded(pairs.map(value).sort((a, b) => a - b)[pairs.length >> 1])
-    rows.push({
+    yield {
       batch,
       us: median(({ step }) => step.busy),
       'of a step of': median(({ step }) => step.whole),
       bare: median(({ bare }) => bare.busy),
       'of one of': median(({ bare }) => bare.whole),
       'more than bare': median(({ step, bare }) => step.busy - bare.busy),
-    })
+    }
   }
   model.dispose()
-  return rows
 }
 
 /** Begins sequences; what it gives reads them to their end. */
@@ -245,7 +241,12 @@ async function text() {
   return rows
 }
 
-const rows = [...(await opCalls()), ...(await decodeSteps()), ...(await text())]
+async function* measured() {
+  yield* await opCalls()
+  yield* decodeSteps()
+  yield* await text()
+}
+
 const machine = {
   cpu: cpus()[0]?.model,
   cores: cpus().length,
@@ -255,17 +256,25 @@ const machine = {
 }
 const date = new Date().toISOString()
 const columns = ['us', 'p99', 'of a step of', 'bare', 'of one of', 'more than bare']
-const line = (cells) => `| ${cells.join(' | ')} |`
-const table = [['', ...columns], Array(1 + columns.length).fill('---')]
-for (const row of rows) table.push([row.what, ...columns.map((column) => row[column] ?? '')])
-const markdown = `# What JavaScript's side costs
+const rows = []
+let markdown = ''
+/** To the page, and at once to whoever watches: all of it takes minutes. */
+const write = (text) => {
+  markdown += `${text}\n`
+  console.log(text)
+}
+const writeRow = (cells) => write(`| ${cells.join(' | ')} |`)
+write(`# What JavaScript's side costs
 
 ${machine.cpu}, ${machine.cores} cores, Node ${machine.node}, device ${machine.device}; commit ${machine.commit}; ${date}; \`npm run bench:host\`.
 Microseconds: medians; of decode steps, of nine runs of ${steps} steps each. bare: what the same thread takes, in runs by turns with those, for the least that a program can do: to replay work that lasts about as long, wait for it, and give as many readers a number each. more than bare: the median of nine differences. The work of an op is not in its call; tokenising is in a thread of its own, and timed to the answer.
-
-${table.map(line).join('\n')}
-`
+`)
+writeRow(['', ...columns])
+writeRow(Array(1 + columns.length).fill('---'))
+for await (const row of measured()) {
+  rows.push(row)
+  writeRow([row.what, ...columns.map((column) => row[column] ?? '')])
+}
 await mkdir(values.out, { recursive: true })
 await writeFile(join(values.out, 'host.json'), `${JSON.stringify({ date, machine, rows }, null, 1)}\n`)
 await writeFile(join(values.out, 'host.md'), markdown)
-console.log(markdown)
