@@ -206,7 +206,7 @@ class Bias {
     const offsets = [0]
     const entries: [number, number][] = []
     for (const { sampling } of rows) {
-      entries.push(...sampling.logitBias)
+      for (const entry of sampling.logitBias) entries.push(entry)
       offsets.push(entries.length)
     }
     const [ids, values] = [Int32Array.from(entries, ([id]) => id), Float32Array.from(entries, ([, value]) => value)]

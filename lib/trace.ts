@@ -61,7 +61,7 @@ export function traced<T>(name: string, fn: () => T): T {
 /** Spans in Chrome's Trace Event Format, for chrome://tracing and ui.perfetto.dev. */
 export function chromeTrace(spans: readonly Span[]): string {
   const threads = [...new Set(spans.map(({ thread }) => thread))]
-  const origin = Math.min(...spans.map(({ start }) => start))
+  const origin = spans.reduce((least, { start }) => Math.min(least, start), Infinity)
   const names = threads.map((name, tid) => ({ ph: 'M', name: 'thread_name', pid: 1, tid, args: { name } }))
   const events = spans.map(({ thread, name, start, duration }) => ({
     ph: 'X',

@@ -104,6 +104,16 @@ describe.each(families)('$family', (config) => {
   })
 })
 
+test('a bias of every token of a large vocabulary, in a batch with a sequence that has none', async () => {
+  const vocabSize = 2 ** 17
+  using model = await small({ ...hybrid, vocabSize })
+  const logitBias = Object.fromEntries(Array.from({ length: vocabSize }, (_, id) => [id, id === 99_999 ? 100 : 0]))
+  const options = { maxTokens: 5, ignoreEos: true }
+  const alone = await collect(model.generate(ids, options))
+  const both = await Promise.all([{ ...options, logitBias }, options].map((how) => collect(model.generate(ids, how))))
+  expect(both.map((got) => got.ids)).toEqual([Array(5).fill(99_999), alone.ids])
+})
+
 // A token's logits are V independent normal numbers: of hidden states whose squares have the mean 1, times a head.
 test.each([hybrid, llama])('logits of $family are as far spread as an untied head makes them', async (config) => {
   const { hiddenSize: D, vocabSize: V } = config

@@ -66,4 +66,8 @@ test("Chrome's format", () => {
     { ph: 'X', name: 'linear', pid: 1, tid: 0, ts: 10, dur: 20.25 },
     { ph: 'X', name: 'step', pid: 1, tid: 1, ts: 0, dur: 5 },
   ])
+  const many = Array.from({ length: 300_000 }, (_, i) => ({ thread: 'cpu', name: 'op', start: i + 0.5, duration: 1 }))
+  const { traceEvents } = JSON.parse(chromeTrace(many))
+  expect(traceEvents).toHaveLength(1 + many.length)
+  expect(traceEvents.at(-1).ts).toBe(many.length - 1)
 })

@@ -40,7 +40,7 @@ export class Pools {
 
   release({ slot, pages }: Reservation): void {
     this.#freeSlots.push(slot)
-    this.#freePages.push(...pages)
+    for (const page of pages) this.#freePages.push(page)
   }
 
   dispose(): void {
