@@ -1,4 +1,5 @@
 /** Text generation: options, the pieces a caller receives, and the way from sampled tokens to text. */
+import { setMaxListeners } from 'node:events'
 import { asyncGenerator, type Next, type Reader, type Source, waiting } from './async-generator.js'
 import type { GenerationDefaults } from './checkpoint/folder.js'
 import {
@@ -60,11 +61,11 @@ export interface Usage {
 
 /** Milliseconds. */
 export interface Timings {
-  /** From the call until the sequence had room. */
+  /** From when the first piece was asked for until the sequence had room; text becomes tokens meanwhile. */
   queue: number
   /** From then until the first token. */
   prefill: number
-  /** From the first token to the last. */
+  /** From the first token to the last, or until a stop string was read. */
   decode: number
 }
 
@@ -144,8 +145,10 @@ async function begin(
   sampling: Sampling,
   stop: readonly string[],
 ): Promise<Pieces> {
-  const given = Array.isArray(prompt) ? [...prompt] : prompt // the caller may go on with theirs
-  const encoded = await unlessAborted(encodePrompt(given as Prompt, model), signal).catch((error) => {
+  const beganMs = performance.now()
+  // A copy: the caller may go on with theirs.
+  const given = Array.isArray(prompt) || prompt instanceof Int32Array ? (prompt.slice() as Prompt) : prompt
+  const encoded = await unlessAborted(encodePrompt(given, model), signal).catch((error) => {
     throw model.scheduler.failure ?? error // disposing the model ends its tokenizer as well
   })
   const room = roomFor(model, encoded.length, maxTokens)
@@ -160,7 +163,7 @@ async function begin(
     sampling,
   })
   // One at a time where a string may end the text: how far the model is ahead must not show.
-  return new Pieces(sequence, stream, stop.length > 0 ? 1 : Infinity, signal)
+  return new Pieces(sequence, stream, stop.length > 0 ? 1 : Infinity, signal, beganMs)
 }
 
 const none: readonly number[] = []
@@ -169,17 +172,21 @@ const none: readonly number[] = []
 class Pieces implements Source<Piece> {
   #stopped = false // by a stop string
   #finished = false // the last piece is given
-  readonly #abort: () => void
+  readonly #leave: () => void
 
   constructor(
     private readonly sequence: Sequence,
     private readonly stream: TextStream | undefined,
     private readonly tokensAtATime: number,
-    private readonly signal: AbortSignal | undefined,
+    signal: AbortSignal | undefined,
+    private readonly beganMs: number,
   ) {
-    this.#abort = () => sequence.fail(signal?.reason)
-    signal?.addEventListener('abort', this.#abort, { once: true })
-    abandoned.register(this, sequence)
+    const unlisten = signal && onAbort(signal, () => sequence.fail(signal.reason))
+    this.#leave = () => {
+      unlisten?.()
+      sequence.end()
+    }
+    abandoned.register(this, this.#leave)
   }
 
   next(reader: Reader): Next<Piece> | Promise<Next<Piece>> {
@@ -197,8 +204,7 @@ class Pieces implements Source<Piece> {
   }
 
   end(): void {
-    this.signal?.removeEventListener('abort', this.#abort)
-    this.sequence.end()
+    this.#leave()
   }
 
   async #later(decoded: Promise<TextPiece>, reader: Reader): Promise<Next<Piece>> {
@@ -222,7 +228,7 @@ class Pieces implements Source<Piece> {
       ...this.#piece(text, ids),
       finishReason: this.#stopped ? 'stop' : this.sequence.finish!,
       usage: { promptTokens: this.sequence.request.prompt.length, completionTokens: this.sequence.taken },
-      timings: timingsOf(this.sequence),
+      timings: timingsOf(this.sequence, this.beganMs),
     }
   }
 
@@ -234,21 +240,27 @@ class Pieces implements Source<Piece> {
 }
 
 // The net for a caller who neither reads on nor leaves: when the pieces are garbage, their sequence ends.
-const abandoned = new FinalizationRegistry((sequence: Sequence) => sequence.end())
+const abandoned = new FinalizationRegistry((leave: () => void) => leave())
+
+/** Calls `abort` when the signal does, unless what it gives is called before. */
+function onAbort(signal: AbortSignal, abort: () => void): () => void {
+  setMaxListeners(0, signal) // it may end any number of generations: that is no leak
+  signal.addEventListener('abort', abort, { once: true })
+  return () => signal.removeEventListener('abort', abort)
+}
 
 /** What `promise` gives, or the signal's reason if that comes first. */
 async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (!signal) return promise
-  let abort = () => {}
+  let unlisten = () => {}
   const aborted = new Promise<never>((_, reject) => {
-    abort = () => reject(signal.reason)
-    if (signal.aborted) abort()
-    else signal.addEventListener('abort', abort, { once: true })
+    if (signal.aborted) reject(signal.reason)
+    else unlisten = onAbort(signal, () => reject(signal.reason))
   })
   try {
     return await Promise.race([aborted, promise])
   } finally {
-    signal.removeEventListener('abort', abort)
+    unlisten()
     promise.catch(() => {}) // nobody waits for it any more
   }
 }
@@ -300,9 +312,9 @@ function samplingOf(options: GenerateOptions, { defaults, vocabSize }: Generatio
   }
 }
 
-function timingsOf({ createdMs, startedMs, firstTokenMs, endedMs }: Sequence): Timings {
+function timingsOf({ startedMs, firstTokenMs, endedMs }: Sequence, beganMs: number): Timings {
   const end = endedMs ?? performance.now()
   const started = startedMs ?? end
   const first = firstTokenMs ?? end
-  return { queue: started - createdMs, prefill: first - started, decode: end - first }
+  return { queue: started - beganMs, prefill: first - started, decode: end - first }
 }

@@ -45,7 +45,6 @@ export class Sequence implements DecodeRow {
   finish: 'stop' | 'length' | undefined
   failure: unknown
   ended = false
-  readonly createdMs = performance.now()
   startedMs: number | undefined
   firstTokenMs: number | undefined
   endedMs: number | undefined
@@ -314,6 +313,7 @@ export class Scheduler {
     try {
       tokens = traced(name, run)
     } catch (error) {
+      for (const sequence of sequences) sequence.fail(error) // at once: it has no token for a step to go on from
       tokens = Promise.reject(error)
     }
     tokens.catch(() => {}) // until it is delivered

@@ -1,4 +1,5 @@
 // What model.generate refuses, word for word: options at the call, prompts at the first piece.
+import { getEventListeners } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
@@ -126,9 +127,11 @@ test('a generation that nobody holds gives its place back', async () => {
   setFlagsFromString('--expose-gc')
   const collect = runInNewContext('gc') as () => void
   const model = await load(demoFolder, { sequences: 1 })
+  const { signal } = new AbortController()
   await (async () => {
-    const dropped = model.generate('In the', { maxTokens: 4000 })
+    const dropped = model.generate('In the', { maxTokens: 4000, signal })
     await dropped.next()
+    expect(getEventListeners(signal, 'abort')).toHaveLength(1)
   })()
   const next = model.generate('In the', { maxTokens: 1 }).next()
   let done = false
@@ -140,5 +143,21 @@ test('a generation that nobody holds gives its place back', async () => {
     collect()
   }
   expect(done).toBe(true)
+  expect(getEventListeners(signal, 'abort')).toEqual([])
   model.dispose()
+})
+
+test('one signal for many generations gives no warning, and none of them stays with it', async () => {
+  const warnings: Error[] = []
+  const onWarning = (warning: Error) => warnings.push(warning)
+  process.on('warning', onWarning)
+  const { signal } = new AbortController()
+  const generations = Array.from({ length: 30 }, () => model.generate('In the', { maxTokens: 2, signal }))
+  await Promise.all(generations.map((generation) => generation.next()))
+  expect(getEventListeners(signal, 'abort').length).toBeGreaterThan(10)
+  await Promise.all(generations.map((generation) => generation.return(undefined)))
+  await sleep(0) // warnings come in a turn of their own
+  process.off('warning', onWarning)
+  expect(warnings).toEqual([])
+  expect(getEventListeners(signal, 'abort')).toEqual([])
 })

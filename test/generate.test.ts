@@ -1,6 +1,6 @@
 // What model.generate gives, on the demo model: prompts, text, ends, log-probabilities, settings.
 import { readFileSync } from 'node:fs'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import type { GenerateOptions, Model, Prompt } from '../dist/index.js'
 import { collect, demoExpected, demoFolder, folderLike, goldenFolder, load, sleep } from './demo.js'
 
@@ -35,6 +35,15 @@ describe('prompts', () => {
     const { ids, greedy, text } = psalm
     expect(await generate(ids, { maxTokens: 40 })).toMatchObject({ text, ids: greedy })
     expect(await generate(Int32Array.from(ids), { maxTokens: 40 })).toMatchObject({ text, ids: greedy })
+  })
+
+  test.each(['Array', 'Int32Array'] as const)('an %s that the caller goes on with', async (type) => {
+    const ids = type === 'Array' ? [...psalm.ids] : Int32Array.from(psalm.ids)
+    const generation = model.generate(ids, { maxTokens: 40 })
+    const first = generation.next()
+    ids.fill(7)
+    const rest = collect(generation)
+    expect([...(await first).value!.ids, ...(await rest).ids]).toEqual(psalm.greedy)
   })
 
   test('messages, by the chat template', async () => {
@@ -141,6 +150,21 @@ describe('ends', () => {
     for (const ms of [queue, prefill, decode]) expect(ms).toBeGreaterThanOrEqual(0)
     expect(prefill).toBeGreaterThan(0)
     expect(queue + prefill + decode).toBeLessThanOrEqual(wall)
+  })
+
+  test('the queue begins when the first piece is asked for, with the encoding of text', async () => {
+    using other = await load(demoFolder)
+    const encode = other.tokenizer!.encode.bind(other.tokenizer)
+    vi.spyOn(other.tokenizer!, 'encode').mockImplementation(async (...text) => {
+      await sleep(100)
+      return encode(...text)
+    })
+    const generation = other.generate(genesis.prompt, { maxTokens: 2 })
+    await sleep(100)
+    const began = performance.now()
+    const { queue } = (await collect(generation)).timings!
+    expect(queue).toBeGreaterThan(99) // a timer may be a millisecond early
+    expect(queue).toBeLessThanOrEqual(performance.now() - began)
   })
 })
 

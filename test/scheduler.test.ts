@@ -2,9 +2,11 @@
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { Decoder } from '../dist/decode.js'
 import { type Model, ops } from '../dist/index.js'
+import { pageSize } from '../dist/model/config.js'
 import { NemotronH } from '../dist/model/nemotron-h.js'
+import { Pools } from '../dist/model/pools.js'
 import { collect, demoExpected, demoFolder, goldenFolder, load, sleep } from './demo.js'
-import { memory } from './device.ts'
+import { device, memory } from './device.ts'
 
 const [genesis, psalm, matthew] = demoExpected
 const tiny = goldenFolder('nemotron-h-hybrid')
@@ -122,6 +124,30 @@ describe('batches', () => {
     expect(other).toMatchObject({ status: 'fulfilled', value: { ids: psalm.greedy.slice(0, 8) } })
     expect(memory().used).toBe(used)
   })
+
+  test('prompts that cannot be queued leave those that decode alone', async () => {
+    using model = await load(demoFolder)
+    const first = model.generate(genesis.ids, { maxTokens: 40 })
+    const { ids } = (await first.next()).value!
+    const batches = watchBatches()
+    vi.spyOn(ops, 'gatedRmsNorm').mockImplementationOnce(() => {
+      throw new Error('empty: out of memory')
+    })
+    const failed = collect(model.generate(psalm.ids, { maxTokens: 8 }))
+    const [rest, reason] = await Promise.all([collect(first), failed.catch((error) => error)])
+    expect(reason).toEqual(new Error('empty: out of memory'))
+    expect([...ids, ...rest.ids]).toEqual(genesis.greedy)
+    // Once with the prompt, and never in a step: there is no token that it could go on from.
+    expect(batches.filter((size) => size !== 1)).toEqual([psalm.ids.length])
+  })
+})
+
+test('a place has room for millions of tokens again once it is given back', () => {
+  const pools = new Pools({ device, makeState: () => [] } as unknown as NemotronH, 1, 300_000)
+  const place = pools.reserve(300_000 * pageSize)!
+  expect(pools.reserve(1)).toBeUndefined()
+  pools.release(place)
+  expect(pools.reserve(300_000 * pageSize)!.pages.toSorted((a, b) => a - b)).toEqual([...Array(300_000).keys()])
 })
 
 describe('readers', () => {
