@@ -97,6 +97,12 @@ describe('generate', () => {
       const { ids, usage } = await printedJson([...short, ...args])
       expect({ ids, usage }).toEqual({ ids: wanted.ids, usage: wanted.usage })
     }
+    for (const [args, input] of [
+      [['--system', '-', '--chat', 'In the'], 'Ge 1\n'],
+      [['--system', 'Ge 1', '--chat', '-'], 'In the\n'],
+    ] as const) {
+      expect(JSON.parse(await printed([...short, ...args, '--json'], input)).ids, args.join(' ')).toEqual(wanted.ids)
+    }
   })
 
   test('sampling options arrive', async () => {
@@ -257,6 +263,14 @@ describe('plan', () => {
     expect(lines).toContain(`\nlongest context in a batch of 32: ${context.toLocaleString('en-US')}\n`)
   })
 
+  test('prompt tokens in one batch are at least a chunk of the scan', async () => {
+    const [one, chunk] = await Promise.all(
+      ['1', '64'].map((tokens) => printed(['plan', demo, '--prefill-tokens', tokens])),
+    )
+    expect(one).toBe(chunk)
+    expect(one).toContain('activations of 64 tokens\n')
+  })
+
   test('a folder: matrices as they are stored', async () => {
     const { weights } = await printedJson(['plan', demo])
     const { parameters } = await printedJson(['info', demo])
@@ -293,6 +307,7 @@ describe('help and errors', () => {
     [['generate', demo], 'no prompt, expected --prompt, --ids, --chat or --messages'],
     [prompted('--ids', '[1]'), "option '--prompt <text>' cannot be used with option '--ids <json>'"],
     [prompted('--system', 'x'), '--system needs --chat'],
+    [['generate', demo, '--system', '-', '--chat', '-'], '--system and --chat are both -, expected one to be text'],
     [prompted('--logprobs', '1'), '--logprobs needs --json'],
     [prompted('--top-k', '12abc'), "--top-k is '12abc', expected an integer >= 0"],
     [prompted('--seed', ''), "--seed is '', expected an integer >= 0"],

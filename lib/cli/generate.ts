@@ -89,7 +89,9 @@ async function promptOf(options: Record<string, unknown>, signal: AbortSignal): 
     return jsonFile(options.messages as string, conversation, signal)
   }
   if (options.chat === undefined) throw new Error('no prompt, expected --prompt, --ids, --chat or --messages')
-  const system = options.system === undefined ? [] : [{ role: 'system', content: options.system as string }]
+  if (options.system === '-' && options.chat === '-')
+    throw new Error('--system and --chat are both -, expected one to be text')
+  const system = options.system === undefined ? [] : [{ role: 'system', content: await text('system') }]
   return [...system, { role: 'user', content: await text('chat') }]
 }
 

@@ -64,7 +64,8 @@ export function planCommand(): Command {
     if (config.attention.rope && context > config.maxPositions) {
       throw new RangeError(`--context is ${context}, expected at most ${config.maxPositions}, the model's own limit`)
     }
-    const options = { ...given, context, sequences: batch, weights }
+    const prefillTokens = Math.max(given.prefillTokens ?? gpuPrefillTokens, config.mamba?.chunkSize ?? 1) // as load has it
+    const options = { ...given, context, sequences: batch, weights, prefillTokens }
     const budget = gpu ? gpus[gpu] * 2 ** 20 : memory && memory * 2 ** 30
     if (json) {
       const { plan, ...room } = budget ? fit(config, options, budget) : { plan: planMemory(config, options) }
@@ -72,7 +73,9 @@ export function planCommand(): Command {
       console.log(JSON.stringify({ model: name, ...plan, ...more }))
       return
     }
-    console.log([name, ...planLines(planMemory(config, options), given, batch, context)].join('\n'))
+    console.log(
+      [name, ...planLines(planMemory(config, options), { ...given, prefillTokens }, batch, context)].join('\n'),
+    )
     if (budget) console.log(roomLines(fit(config, options, budget), budget, batch, context).join('\n'))
   })
 }
@@ -85,8 +88,8 @@ interface PlanFlags extends Pick<PlanOptions, 'context' | 'dtype' | 'kvCache' | 
   json?: boolean
 }
 
-function planLines(plan: Plan, { weights, dtype = 'bf16', ...given }: PlanFlags, batch: number, context: number) {
-  const { kvCache = dtype, ssmState = 'f32', prefillTokens = gpuPrefillTokens } = given
+function planLines(plan: Plan, flags: PlanFlags & { prefillTokens: number }, batch: number, context: number) {
+  const { weights, dtype = 'bf16', kvCache = dtype, ssmState = 'f32', prefillTokens } = flags
   return [
     row(`weights${weights ? ` (${weights})` : ''}`, plan.weights),
     row(`KV (${kvCache})`, plan.kvCache, ` ${grouped(batch * context)} tokens`),
