@@ -30,6 +30,7 @@ import {
   type Rules,
   signal,
   string,
+  tokenIds,
 } from './options.js'
 import { cacheTokensIn, checkFit, gpuPrefillTokens, type PlanOptions, planMemory } from './plan.js'
 import { Scheduler, type SchedulerOptions } from './scheduler.js'
@@ -340,9 +341,7 @@ export class Model {
     const { vocabSize, context } = this.#generation
     return sequences.map((ids: ArrayLike<number>, i) => {
       const name = `sequences[${i}]`
-      if (!Array.isArray(ids) && !ArrayBuffer.isView(ids)) {
-        throw new TypeError(`forward: ${name} is ${describe(ids)}, expected a list of token ids`)
-      }
+      checkValue('forward', name, ids, tokenIds)
       if (ids.length > context) {
         throw new RangeError(`forward: ${name} is ${ids.length} tokens, expected at most ${context}, the context`)
       }

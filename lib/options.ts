@@ -41,6 +41,10 @@ function rangeRule(kind: string, is: (value: unknown) => boolean, { min, max, ab
 
 export const string: Rule<string> = typeRule('a string', (value) => typeof value === 'string')
 export const boolean: Rule<boolean> = typeRule('true or false', (value) => typeof value === 'boolean')
+export const tokenIds: Rule<ArrayLike<number>> = typeRule(
+  'a list of token ids',
+  (value) => Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView)),
+)
 export const signal: Rule<AbortSignal> = typeRule('an AbortSignal', (value) => value instanceof AbortSignal)
 
 export function callback<F extends (...args: never[]) => unknown>(): Rule<F> {

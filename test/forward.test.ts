@@ -48,6 +48,7 @@ describe('refuses', () => {
     [7, 'forward: sequences is 7, expected a list of token id lists'],
     [[1, 2], 'forward: sequences[0] is 1, expected a list of token ids'],
     [[[1], null], 'forward: sequences[1] is null, expected a list of token ids'],
+    [[new DataView(new ArrayBuffer(8))], 'forward: sequences[0] is a DataView, expected a list of token ids'],
     [[{ length: -1 }], 'forward: sequences[0] is an object, expected a list of token ids'],
     [[[1], []], 'forward: sequences[1] is empty, expected at least one token'],
     [[[1, 1536]], 'forward: sequences[0][1] is 1536, expected an integer >= 0 and <= 1535'],

@@ -99,7 +99,8 @@ async function readShards(folder: string, signal?: AbortSignal): Promise<Map<str
   const shardOf = new Map<string, string>()
   for (const [name, shard] of Object.entries(weightMap.values)) {
     // A shard lies in this folder: an index from elsewhere must not reach other files.
-    if (typeof shard !== 'string' || shard === '' || basename(shard) !== shard) weightMap.refuse(name, 'a file name')
+    if (typeof shard !== 'string' || shard === '' || basename(shard) !== shard || /^\.\.?$/.test(shard))
+      weightMap.refuse(name, 'a file name')
     shardOf.set(name, shard as string)
   }
   const shards = [...new Set(shardOf.values())]

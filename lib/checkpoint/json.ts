@@ -57,7 +57,7 @@ export async function readJson(path: string, signal?: AbortSignal): Promise<Json
   })
   let value: unknown
   try {
-    value = parseJson(text)
+    value = parseJson(text.replace(/^\ufeff/, '')) // a byte order mark, as some editors write it
   } catch (cause) {
     throw new Error(`${path}: content is not JSON, expected an object: ${(cause as Error).message}`, { cause })
   }

@@ -3,7 +3,7 @@
 
 import { access } from 'node:fs/promises'
 import { join } from 'node:path'
-import { boolean, check, checkValue, type Rules, signal, string } from '../options.js'
+import { boolean, check, checkValue, list, type Rules, signal, string, tokenIds } from '../options.js'
 import { Channel } from './channel.js'
 import type { SpecialToken, TokenizerFacts, TokenTexts } from './worker.js'
 
@@ -104,11 +104,12 @@ export class Tokenizer {
 
   /** The text of ids. An id that has no token has no text. */
   async decode(ids: ArrayLike<number>, options?: DecodeOptions): Promise<string> {
-    return (await this.decodeBatch([ids], options))[0]!
+    return (await this.decodeBatch([checkValue('Tokenizer.decode', 'ids', ids, tokenIds)], options))[0]!
   }
 
   /** As `decode` for several sequences. */
   async decodeBatch(batch: readonly ArrayLike<number>[], options?: DecodeOptions): Promise<string[]> {
+    checkValue('Tokenizer.decodeBatch', 'batch', batch, list(tokenIds))
     const { skipSpecialTokens = true } = check('Tokenizer.decode', options, decodeRules)
     for (const ids of batch) {
       for (let i = 0; i < ids.length; i++) {

@@ -123,6 +123,13 @@ describe('opens', () => {
     expect((await openCheckpoint(folder)).tensors.get('lm_head.weight')).toMatchObject({ role: 'embedding' })
   })
 
+  test('a config.json with a byte order mark', async ({ folder }) => {
+    await writeModel(folder, llama)
+    const { config } = await openCheckpoint(folder)
+    await writeFile(join(folder, 'config.json'), `\ufeff${JSON.stringify(llama)}`)
+    expect((await openCheckpoint(folder)).config).toEqual(config)
+  })
+
   test('shards', async ({ folder }) => {
     const weightMap = await writeShards(folder, llama)
     const { tensors } = await openCheckpoint(folder)
@@ -238,10 +245,12 @@ describe('refuses a folder', () => {
     await expect(openCheckpoint(folder)).rejects.toThrow(
       new Error(`${folder}/${second}: model.more.weight is missing, expected it as ${index} says`),
     )
-    await write({ ...weightMap, [name]: '../x.safetensors' })
-    await expect(openCheckpoint(folder)).rejects.toThrow(
-      new RangeError(`${folder}/${index}: weight_map.${name} is '../x.safetensors', expected a file name`),
-    )
+    for (const elsewhere of ['../x.safetensors', '..', '.', '']) {
+      await write({ ...weightMap, [name]: elsewhere })
+      await expect(openCheckpoint(folder)).rejects.toThrow(
+        new RangeError(`${folder}/${index}: weight_map.${name} is '${elsewhere}', expected a file name`),
+      )
+    }
     await write(null)
     await expect(openCheckpoint(folder)).rejects.toThrow(
       new Error(`${folder}/${index}: weight_map is missing, expected an object`),

@@ -132,6 +132,24 @@ describe('the demo tokenizer', () => {
     await expect(tokenizer.encode('a', { addSpecialToken: true } as never)).rejects.toThrow(
       "Tokenizer.encode: unknown option 'addSpecialToken', did you mean 'addSpecialTokens'?",
     )
+    for (const [ids, found] of [
+      [undefined, 'undefined'],
+      [42, '42'],
+      ['text', "'text'"],
+      [new DataView(new ArrayBuffer(4)), 'a DataView'],
+    ]) {
+      await expect(tokenizer.decode(ids as never)).rejects.toThrow(
+        new TypeError(`Tokenizer.decode: ids is ${found}, expected a list of token ids`),
+      )
+    }
+    for (const [batch, found] of [
+      [5, '5'],
+      [[390], '[390]'],
+    ]) {
+      await expect(tokenizer.decodeBatch(batch as never)).rejects.toThrow(
+        new TypeError(`Tokenizer.decodeBatch: batch is ${found}, expected a list, each a list of token ids`),
+      )
+    }
     for (const id of [-1, 1.5, Number.NaN]) {
       await expect(tokenizer.decode([390, id])).rejects.toThrow(
         new RangeError(`Tokenizer.decode: ids[1] is ${id}, expected an integer >= 0`),
