@@ -75,6 +75,7 @@ const mayKnow = {
     'lib/trace.ts',
   ],
   'lib/generate.ts': [
+    'node:events',
     'lib/options.ts',
     'lib/async-generator.ts',
     'lib/checkpoint/folder.ts',
