@@ -2,6 +2,7 @@
 // every device alike. What is wrong throws std::out_of_range; the queue puts the op's name before it.
 #pragma once
 
+#include <charconv>
 #include <cmath>
 #include <stdexcept>
 #include <string>
@@ -12,6 +13,12 @@ namespace nemotron_h {
 
 inline void expect(bool ok, const std::string& found, const std::string& expected) {
   if (!ok) throw std::out_of_range(found + ", expected " + expected);
+}
+
+// The shortest digits that no other float has: what is shown is what was found.
+inline std::string shortest(float value) {
+  char digits[32];
+  return {digits, std::to_chars(digits, digits + sizeof digits, value).ptr};
 }
 
 // One scale, or one for each of `rows`.
@@ -28,7 +35,7 @@ inline void check_scales(int64_t scales, const char* symbol, int64_t rows) {
 }
 
 inline void check_deviation(float std) {
-  expect(std >= 0 && std::isfinite(std), "std is " + std::to_string(std), "a finite number, at least 0");
+  expect(std >= 0 && std::isfinite(std), "std is " + shortest(std), "a finite number, at least 0");
 }
 
 // gated_rms_norm: groups of a row of D.
@@ -39,7 +46,7 @@ inline void check_groups(int64_t groups, int64_t D) {
 
 // The range of the step of a Mamba-2 layer; and besides, its x [T,H,P] and B [T,G,N].
 inline void check_step_sizes(float dt_min, float dt_max) {
-  expect(dt_min <= dt_max, "dtMin is " + std::to_string(dt_min), "at most dtMax=" + std::to_string(dt_max));
+  expect(dt_min <= dt_max, "dtMin is " + shortest(dt_min), "at most dtMax=" + shortest(dt_max));
 }
 inline void check_ssm(const Tensor& x, const Tensor& B, float dt_min, float dt_max) {
   const int64_t H = x.size(1), G = B.size(1);

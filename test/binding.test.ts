@@ -427,6 +427,34 @@ describe('errors', () => {
     }
   })
 
+  test('an element type, by the name of its argument', () => {
+    const [ids, weight] = [tensor(Int32Array.of(0), 'i32', [1]), tensor(Float32Array.of(1), 'f32', [1, 1])]
+    for (const [to, found] of [
+      ['f64', "'f64'"],
+      [undefined, 'undefined'],
+      ['e4m3', 'e4m3'],
+    ]) {
+      expect(() => binding.embedding(ids, weight, to as never)).toThrow(
+        new TypeError(`embedding: to is ${found}, expected f32 or bf16`),
+      )
+    }
+  })
+
+  test('what ops kept of a matrix is let go with what the pool keeps', async () => {
+    const rss = () => process.memoryUsage().rss / 2 ** 20
+    using a = empty('bf16', [1, 4096])
+    using b = tensor(new Uint8Array(2 * 4096 * 8192), 'bf16', [4096, 8192]) // 64 MiB
+    using done = empty('u8', [0])
+    await done.read()
+    const before = rss()
+    binding.matmulNn(a, b, 'f32').dispose() // converts it to f32
+    await done.read()
+    expect(rss() - before).toBeGreaterThan(100)
+    binding.releaseCached('cpu')
+    await done.read()
+    expect(rss() - before).toBeLessThan(30)
+  })
+
   test('a device that is not there', () => {
     expect(() => empty('f32', [1], 'cuda')).toThrow(
       binding.buildInfo().cuda ? /^device cuda:0: / : new Error('device cuda: built without CUDA'),
@@ -440,7 +468,9 @@ describe('errors', () => {
     const long = counting(1 << 20)
     const x = ops.cast(long.reshape([1 << 20, 1]), 'f32')
     expect(() => ops.linear(x, empty('u8', [1]) as never, undefined, undefined, false, 'f32')).toThrow(TypeError)
-    expect(() => ops.linear(x, x, undefined, undefined, false, 'f32')).toThrow(message)
+    expect(() => ops.linear(x, x, undefined, undefined, false, 'f32')).toThrow(
+      /^linear: y is \[1048576,1048576\]: cpu: out of memory: asked for 4096\.00 GiB, \d+\.\d\d GiB free$/,
+    )
   })
 
   test('no memory to read into', async () => {
@@ -556,6 +586,18 @@ describe('MappedFile', () => {
     file.close()
     file.close()
     expect(await t.readBytes()).toEqual(contents.slice(4))
+    expect(() => file.tensor(0, 'u8', [1])).toThrow(new Error('MappedFile: the file is closed'))
+  })
+
+  test('a shape whose getter closes it', async () => {
+    const file = new binding.MappedFile(path)
+    const shape = Object.defineProperty([0], 0, {
+      get() {
+        file.close()
+        return 20
+      },
+    })
+    expect(await file.tensor(0, 'u8', shape).readBytes()).toEqual(contents)
     expect(() => file.tensor(0, 'u8', [1])).toThrow(new Error('MappedFile: the file is closed'))
   })
 

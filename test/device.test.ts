@@ -433,6 +433,58 @@ describe.runIf(other)('another device', () => {
   })
 })
 
+// Each in a thread of its own, whose device is new; what is short is so for the whole emulated machine.
+describe.runIf(simt)('where memory is short', () => {
+  const inThread = async (script: string): Promise<unknown> => {
+    const prelude = `
+      const { parentPort } = require('node:worker_threads')
+      const path = ${JSON.stringify(join(import.meta.dirname, '../dist/binding.js'))}
+      const on = ${JSON.stringify(device)}
+      const message = (promise) => promise.then(String, ({ message }) => message)`
+    const run = `import(path).then(async ({ binding }) => parentPort.postMessage(await (async () => {${script}})()))`
+    const worker = new Worker(`${prelude}\n${run}`, { eval: true })
+    const [given] = await once(worker, 'message')
+    await worker.terminate()
+    return given
+  }
+
+  test('a device that cannot be opened leaves nothing behind', async () => {
+    binding.releaseCached(device)
+    await empty('u8', [1]).read()
+    const { free } = memory()
+    const most = empty('u8', [free - 16 * 2 ** 20]) // room for a device's small parts, not for its workspace
+    const opened = inThread(`
+      const opened = () => message(Promise.resolve().then(() => binding.memory(on).used))
+      return [await opened(), await opened()]`)
+    expect(await opened).toEqual(Array(2).fill(expect.stringMatching(/^device \S+: .*out of memory/)))
+    most.dispose()
+    binding.releaseCached(device)
+    await empty('u8', [1]).read()
+    expect(memory().free).toBe(free)
+  })
+
+  test('a read that cannot copy tells of it, and the next one gives what is there', async () => {
+    const told = inThread(`
+      const large = binding.tensor(new Float32Array(2 ** 16).fill(3), 'f32', [2 ** 8, 2 ** 8], on)
+      await binding.tensor(Float32Array.of(1), 'f32', [1], on).read()
+      binding.simt.pinned(2 ** 20)
+      const short = await message(large.read())
+      binding.fillNormal(large, -1, 1)
+      const both = await message(large.read())
+      binding.simt.pinned(2 ** 53 - 1)
+      const ints = (...values) => binding.tensor(Int32Array.from(values), 'i32', [values.length], on)
+      const logits = binding.tensor(Float32Array.of(1, 2), 'f32', [1, 2], on)
+      // Its kernel does nothing where the device has a fault that no read has told of.
+      binding.biasLogits(logits, ints(0, 1), ints(1), binding.tensor(Float32Array.of(5), 'f32', [1], on))
+      return [short, both, [...(await logits.read())]]`)
+    expect(await told).toEqual([
+      expect.stringMatching(/^read: .*cudaErrorMemoryAllocation/),
+      'fillNormal: std is -1, expected a finite number, at least 0',
+      [1, 7],
+    ])
+  })
+})
+
 describe('its end', () => {
   const path = JSON.stringify(join(import.meta.dirname, '../dist/binding.js'))
   /** Queues work and reads that nobody has waited for. */

@@ -43,9 +43,9 @@ void Call::take(int i, const Napi::Value& value) {
       values.push_back({{}, value.As<Napi::Boolean>() ? 1.0 : 0.0});
       break;
     case Kind::dtype: {
-      const DType t = dtype_argument(value, camel(name_).c_str());
-      if (!p.dtype.has(t)) fail<Napi::TypeError>(p, std::string(name_of(t)), expected_dtype(p));
-      values.push_back({{}, static_cast<double>(t)});
+      const auto t = dtype_named(value);
+      if (!t || !p.dtype.has(*t)) fail<Napi::TypeError>(p, t ? std::string(name_of(*t)) : describe(value), expected_dtype(p));
+      values.push_back({{}, static_cast<double>(*t)});
       break;
     }
     case Kind::number:
@@ -92,7 +92,11 @@ void Call::make_result(const Param& p) {
   t.rank = p.rank;
   for (int i = 0; i < p.rank; ++i) t.shape[i] = size_of_dim(p.dims[i]);
   if (!countable(t)) fail<Napi::RangeError>(p, shape_text(t), "at most 9007199254740991 elements");
-  values.push_back({make_tensor(*device_, t), 0});
+  try {
+    values.push_back({make_tensor(*device_, t), 0});
+  } catch (const OutOfMemory& e) {
+    throw OutOfMemory(camel(name_) + ": " + camel(p.name) + " is " + shape_text(t) + ": " + e.what());
+  }
   results_.push_back(TensorObject::wrap(env_, values.back().tensor));
 }
 

@@ -71,20 +71,21 @@ MappedFile::MappedFile(const Napi::CallbackInfo& info) : ObjectWrap(info) {
 
 // tensor(start, dtype, shape, device?): a copy of the elements that begin at byte `start`.
 Napi::Value MappedFile::tensor(const Napi::CallbackInfo& info) {
-  if (!mapping_) throw Napi::Error::New(info.Env(), "MappedFile: the file is closed");
+  const auto mapping = mapping_;  // a share: reading the shape may run a getter that closes the file
+  if (!mapping) throw Napi::Error::New(info.Env(), "MappedFile: the file is closed");
   const double start = info[0].IsNumber() ? info[0].As<Napi::Number>().DoubleValue() : -1;
   const DType dtype = dtype_argument(info[1], "MappedFile");
   const Tensor shaped = shape_argument(info[2], dtype, "MappedFile");
   const auto bytes = static_cast<double>(shaped.bytes());
-  if (!(start >= 0 && std::trunc(start) == start && start + bytes <= static_cast<double>(mapping_->bytes)))
+  if (!(start >= 0 && std::trunc(start) == start && start + bytes <= static_cast<double>(mapping->bytes)))
     throw Napi::RangeError::New(info.Env(), "MappedFile: start is " + describe(info[0]) + ", expected an integer at which " +
                                                 shape_text(shaped) + " of " + std::string(name_of(dtype)) + " lies within the file's " +
-                                                std::to_string(mapping_->bytes) + " bytes");
+                                                std::to_string(mapping->bytes) + " bytes");
   Device& device = Environment::of(info.Env()).device(info[3]);
   refuse_in_capture(device, "MappedFile");
   const Tensor t = make_tensor(device, shaped);
-  auto part = std::make_shared<Part>(Part{mapping_, static_cast<size_t>(start), shaped.bytes()});
-  t.device->upload({part, mapping_->data + part->start}, dtype, t);
+  auto part = std::make_shared<Part>(Part{mapping, static_cast<size_t>(start), shaped.bytes()});
+  t.device->upload({part, mapping->data + part->start}, dtype, t);
   return TensorObject::wrap(info.Env(), t);
 }
 

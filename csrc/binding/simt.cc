@@ -85,6 +85,7 @@ Napi::Value check(const Napi::CallbackInfo& info) {
 
 void seed(const Napi::CallbackInfo& info) { simt::set_seed(info[0].As<Napi::Number>().Int64Value()); }
 void clear_tickets(const Napi::CallbackInfo&) { simt::clear_tickets(); }
+void pinned(const Napi::CallbackInfo& info) { simt::set_pinned_limit(info[0].As<Napi::Number>().Int64Value()); }
 void threads(const Napi::CallbackInfo& info) { simt::set_threads(info[0].As<Napi::Number>().Uint32Value()); }
 
 }  // namespace
@@ -92,6 +93,7 @@ void threads(const Napi::CallbackInfo& info) { simt::set_threads(info[0].As<Napi
 Napi::Object simt_object(Napi::Env env) {
   auto o = Napi::Object::New(env);
   o.Set("seed", Napi::Function::New<seed>(env, "seed"));
+  o.Set("pinned", Napi::Function::New<pinned>(env, "pinned"));
   o.Set("threads", Napi::Function::New<threads>(env, "threads"));
   o.Set("clearTickets", Napi::Function::New<clear_tickets>(env, "clearTickets"));
   o.Set("useKernels", Napi::Function::New<use_kernels>(env, "useKernels"));

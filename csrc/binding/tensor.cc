@@ -114,10 +114,15 @@ std::string shape_text(const Tensor& t) {
   return s + "]";
 }
 
-DType dtype_argument(const Napi::Value& value, const char* function) {
+std::optional<DType> dtype_named(const Napi::Value& value) {
   const std::string name = value.IsString() ? value.As<Napi::String>().Utf8Value() : "";
   for (size_t i = 0; i < kDTypes.size(); ++i)
     if (kDTypes[i].name == name) return static_cast<DType>(i);
+  return {};
+}
+
+DType dtype_argument(const Napi::Value& value, const char* function) {
+  if (const auto named = dtype_named(value)) return *named;
   std::string names;
   for (const auto& t : kDTypes) names += (names.empty() ? "" : ", ") + std::string(t.name);
   throw Napi::TypeError::New(value.Env(), std::string(function) + ": dtype is " + describe(value) + ", expected one of " + names);

@@ -2,6 +2,8 @@
 // as the last resort, when it is garbage collected.
 #pragma once
 
+#include <optional>
+
 #include "binding/environment.h"
 
 namespace nemotron_h::binding {
@@ -44,6 +46,8 @@ class TensorObject : public Napi::ObjectWrap<TensorObject> {
   Napi::Env env_;
   int64_t reported_ = 0;  // bytes told to the garbage collector
 };
+
+std::optional<DType> dtype_named(const Napi::Value& value);
 
 // Reads a dtype or a shape that `function` was given, or throws.
 DType dtype_argument(const Napi::Value& value, const char* function);

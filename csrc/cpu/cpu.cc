@@ -35,6 +35,12 @@ Scratch::Scratch(int64_t n) {
 
 Scratch::~Scratch() { --store_of_thread.taken; }
 
+void release_scratch() {
+  auto& [blocks, taken] = store_of_thread;
+  blocks.resize(taken);
+  blocks.shrink_to_fit();
+}
+
 void check_indices(const char* name, const Tensor& values, int64_t limit) {
   const int32_t* v = values.as<int32_t>();
   for (int64_t i = 0; i < values.numel(); ++i)

@@ -32,6 +32,9 @@ class Scratch {
   float* data_;
 };
 
+// Frees what the thread's store keeps for the next op.
+void release_scratch();
+
 // `n` elements from element `first` of row `i` on: in place when they are f32, else converted into `scratch`.
 inline const float* load(const Tensor& t, int64_t i, int64_t first, int64_t n, float* scratch) {
   if (t.dtype == DType::f32) return t.row<float>(i) + first;

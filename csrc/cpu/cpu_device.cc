@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "cpu/cpu.h"
 #include "cpu/memory.h"
 #include "cpu/parallel.h"
 #include "cpu/simd/simd.h"
@@ -52,9 +53,12 @@ CpuDevice::~CpuDevice() {
 
 void CpuDevice::release_cached() {
   Device::release_cached();
+  queue_->submit("free", [] {
+    release_scratch();  // this thread's, which has whole operands; others have rows
 #ifdef __GLIBC__
-  queue_->submit("free", [] { ::malloc_trim(0); });  // glibc keeps freed blocks of up to 32 MiB
+    ::malloc_trim(0);  // glibc keeps freed blocks of up to 32 MiB
 #endif
+  });
 }
 
 void CpuDevice::enqueue(const char* op, std::function<void()> work) {

@@ -6,7 +6,8 @@
 #include <cmath>
 #include <functional>
 #include <limits>
-#include <sstream>
+#include <string>
+#include <type_traits>
 
 #include "cpu/cpu.h"
 
@@ -49,11 +50,10 @@ void check_parameter(const char* name, const Tensor& values, const char* expecte
   for (int64_t s = 0; s < values.size(0); ++s) {
     const T value = values.as<T>()[s];
     if (ok(value)) continue;
-    std::ostringstream text;
-    text << name << "[" << s << "] is ";
-    if (value != value) text << "NaN";
-    else text << value;
-    throw std::out_of_range(text.str() + ", expected " + expected);
+    std::string found;
+    if constexpr (std::is_integral_v<T>) found = std::to_string(value);
+    else found = std::isnan(value) ? "NaN" : shortest(value);
+    throw std::out_of_range(std::string(name) + "[" + std::to_string(s) + "] is " + found + ", expected " + expected);
   }
 }
 

@@ -40,21 +40,12 @@ CudaDevice::CudaDevice(const std::string& name, int index)
       large_reads_(kLargeBuffers, kLarge),
       faults_(kSmallBuffers, 256) {
   static_assert(sizeof(Fault) <= 256);
-  check(cudaSetDevice(index));
-  check(cudaStreamCreateWithFlags(&context_.stream, cudaStreamNonBlocking));
-  check(cudaEventCreateWithFlags(&freed_, cudaEventBlockingSync | cudaEventDisableTiming));
-  context_.pool = device_memory().pool();
-  context_.fault = static_cast<Fault*>(device_memory().take(sizeof(Fault)));
-  if (!context_.fault) throw std::runtime_error("out of memory");
-  check(cudaMemsetAsync(context_.fault, 0, sizeof(Fault), context_.stream));
-  context_.tickets = static_cast<unsigned*>(device_memory().take(kTicketBytes));
-  if (!context_.tickets) throw std::runtime_error("out of memory");
-  check(cudaMemsetAsync(context_.tickets, 0, kTicketBytes, context_.stream));
-  context_.workspace = static_cast<std::byte*>(device_memory().take(kWorkspace));
-  if (!context_.workspace) throw std::runtime_error("out of memory");
-  context_.architecture = architecture();
-  check(cudaDeviceGetAttribute(&context_.processors, cudaDevAttrMultiProcessorCount, index));
-  device_memory().attach(submission_, context_.stream);
+  try {
+    open();
+  } catch (...) {
+    close();
+    throw;
+  }
   const auto enter = [this] {
     check(cudaSetDevice(index_));
     context = &context_;
@@ -68,14 +59,36 @@ CudaDevice::~CudaDevice() {
   submission_.stop();
   completion_.stop();
   trace_ = nullptr;
-  cudaStreamSynchronize(context_.stream);
+  close();
+}
+
+void CudaDevice::open() {
+  check(cudaSetDevice(index_));
+  check(cudaStreamCreateWithFlags(&context_.stream, cudaStreamNonBlocking));
+  check(cudaEventCreateWithFlags(&freed_, cudaEventBlockingSync | cudaEventDisableTiming));
+  context_.pool = device_memory().pool();
+  context_.fault = static_cast<Fault*>(device_memory().take(sizeof(Fault)));
+  if (!context_.fault) throw std::runtime_error("out of memory");
+  check(cudaMemsetAsync(context_.fault, 0, sizeof(Fault), context_.stream));
+  context_.tickets = static_cast<unsigned*>(device_memory().take(kTicketBytes));
+  if (!context_.tickets) throw std::runtime_error("out of memory");
+  check(cudaMemsetAsync(context_.tickets, 0, kTicketBytes, context_.stream));
+  context_.workspace = static_cast<std::byte*>(device_memory().take(kWorkspace));
+  if (!context_.workspace) throw std::runtime_error("out of memory");
+  context_.architecture = architecture();
+  check(cudaDeviceGetAttribute(&context_.processors, cudaDevAttrMultiProcessorCount, index_));
+  device_memory().attach(submission_, context_.stream);
+}
+
+void CudaDevice::close() {
+  if (context_.stream) cudaStreamSynchronize(context_.stream);
   device_memory().detach();
   pool().release_cached();
-  device_memory().give_back(context_.fault, sizeof(Fault));
-  device_memory().give_back(context_.tickets, kTicketBytes);
-  device_memory().give_back(context_.workspace, kWorkspace);
-  cudaEventDestroy(freed_);
-  cudaStreamDestroy(context_.stream);
+  if (context_.fault) device_memory().give_back(context_.fault, sizeof(Fault));
+  if (context_.tickets) device_memory().give_back(context_.tickets, kTicketBytes);
+  if (context_.workspace) device_memory().give_back(context_.workspace, kWorkspace);
+  if (freed_) cudaEventDestroy(freed_);
+  if (context_.stream) cudaStreamDestroy(context_.stream);
 }
 
 void CudaDevice::enqueue(const char* op, std::function<void()> work) {
@@ -127,12 +140,15 @@ void CudaDevice::read(Tensor from, DType as, void* host, Done done) {
     auto reading = std::make_shared<Reading>();
     reading->done = done;
     reading->submitted = submission_.take_error();
-    try {
-      fetch(from, as, static_cast<std::byte*>(host), reading);
-      fetch_fault(reading);
-    } catch (const std::exception& e) {
-      if (reading->submitted.empty()) reading->submitted = std::string("read: ") + e.what();
-    }
+    const auto attempt = [&](auto&& work) {
+      try {
+        work();
+      } catch (const std::exception& e) {
+        if (reading->submitted.empty()) reading->submitted = std::string("read: ") + e.what();
+      }
+    };
+    attempt([&] { fetch(from, as, static_cast<std::byte*>(host), reading); });
+    attempt([&] { fetch_fault(reading); });  // whatever came before: it makes the record free for what follows
     completion_.submit("read", [reading] {
       const Report& report = reading->fault.report;
       // A kernel that failed is told first: what it was to refuse may be why. An error that work threw came after the

@@ -24,6 +24,8 @@ class CudaDevice final : public Device {
  private:
   struct Reading;
 
+  void open();
+  void close();  // also where open() has thrown half way
   void enqueue(const char* op, std::function<void()> work) override;
   std::shared_ptr<std::vector<Job>> compile(std::shared_ptr<std::vector<Job>> recorded) override;
   void start_tracing() override;

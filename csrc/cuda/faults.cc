@@ -2,6 +2,8 @@
 
 #include <sstream>
 
+#include "checks.h"
+
 namespace nemotron_h::cuda {
 namespace {
 
@@ -36,9 +38,7 @@ std::string describe(const Report& r) {
   };
   const auto number = [&](const char* expected) {
     at(text_of(r.name));
-    if (r.number != r.number) text << "NaN";
-    else text << r.number;
-    text << ", expected " << expected;
+    text << (r.number != r.number ? "NaN" : shortest(static_cast<float>(r.number))) << ", expected " << expected;
   };
   switch (r.rule) {
     case Rule::none: break;

@@ -1,6 +1,8 @@
 #include "simt/runtime.h"
 
 #include <algorithm>
+#include <atomic>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -23,6 +25,7 @@ std::mutex& tables = *new std::mutex;
 Ranges &device_ranges = *new Ranges, &pinned_ranges = *new Ranges;
 auto& blocks = *new std::map<void*, std::shared_ptr<void>>;  // what cudaFreeAsync is given; a graph's are its own
 size_t held[kDevices];                                       // bytes of device memory
+std::atomic<size_t> pinned_limit = SIZE_MAX;
 
 thread_local int chosen = 0;
 thread_local std::string last_detail;
@@ -56,6 +59,8 @@ std::shared_ptr<void> device_block(int device, size_t bytes) {
 }
 
 }  // namespace
+
+void set_pinned_limit(size_t bytes) { pinned_limit = bytes; }
 
 cudaError_t error(cudaError_t status, const std::string& detail) {
   last_detail = detail;
@@ -205,6 +210,7 @@ cudaError_t cudaFreeAsync(void* block, cudaStream_t stream) {
 }
 
 cudaError_t cudaMallocHost(void** memory, size_t bytes) {
+  if (bytes > pinned_limit) return error(cudaErrorMemoryAllocation);
   *memory = std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
   std::memset(*memory, 0xff, bytes);
   const std::lock_guard lock(tables);

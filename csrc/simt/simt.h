@@ -29,6 +29,9 @@ uint64_t seed();
 // How many host threads share the blocks of a launch; 0, as at the start: one for each processor.
 void set_threads(unsigned threads);
 
+// The largest block of pinned memory that there is: a machine may run short of it.
+void set_pinned_limit(size_t bytes);
+
 // Tickets, the words that atomicInc counts in, go back to 0: a kernel with a bug may have left them anywhere.
 void clear_tickets();
 void remember_ticket(unsigned* ticket);

@@ -181,6 +181,7 @@ describe('refuses', () => {
     [{ topK: -3 }, 'topK[1] is -3, expected at least 0'],
     [{ topP: 0 }, 'topP[1] is 0, expected above 0, at most 1'],
     [{ topP: 1.5 }, 'topP[1] is 1.5, expected above 0, at most 1'],
+    [{ topP: 1.0000001 }, 'topP[1] is 1.0000001, expected above 0, at most 1'],
     [{ topP: NaN }, 'topP[1] is NaN, expected above 0, at most 1'],
     [{ minP: -0.5 }, 'minP[1] is -0.5, expected 0 to 1'],
     [{ minP: 2 }, 'minP[1] is 2, expected 0 to 1'],

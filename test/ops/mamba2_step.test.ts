@@ -218,7 +218,7 @@ describe('refuses', () => {
     ['more groups than heads', { groups: 8 }, 'groups is 8, expected a divisor of H=4'],
     ['gates for other heads', { I: 9 }, 'z has rows of 9, expected H P = 8'],
     ['too few columns', { C: 27 }, 'x has rows of 27, expected H P + 2 groups N = 28'],
-    ['an empty range of steps', { dtMin: 2 }, 'dtMin is 2.000000, expected at most dtMax=1.500000'],
+    ['an empty range of steps', { dtMin: 2 }, 'dtMin is 2, expected at most dtMax=1.5'],
   ])('%s', async (_, change, message) => {
     await expect(binding.mamba2Step(...args(change)).read()).rejects.toThrow(`mamba2Step: ${message}`)
     const [y] = binding.mamba2StepQuantize(...args(change), 1, 'e4m3')
