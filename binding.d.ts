@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" />
 // Written by scripts/types.mjs from csrc/ops.def. Do not edit.
 
 export type DType = 'f32' | 'bf16' | 'f16' | 'e4m3' | 'e5m2' | 'i32' | 'u8'

@@ -111,13 +111,13 @@ async function main() {
           deviceOf(device).releaseCached()
           rows.push(row)
           console.error(JSON.stringify(row))
+          if (values.json) await writeFile(values.json, `${JSON.stringify({ copied, rows }, null, 1)}\n`)
         }
       }
     }
   }
   console.table(rows)
   console.log(`a copy, bytes read and written: ${Math.round(copied / 1e9)} GB/s`)
-  if (values.json) await writeFile(values.json, `${JSON.stringify({ copied, rows }, null, 1)}\n`)
 }
 
 /** Bytes a second of a cast from f32 to bf16, which reads and writes as a copy does. */

@@ -13,7 +13,7 @@ export async function ceilingsOf(device) {
   const torch = name.startsWith('cuda') ? await python('ops_torch.py', []) : null
   if (!torch) return undefined
   const { copy, bf16, fp8 } = torch.ceilings
-  return { copy, act: bf16, fp8, by: `torch ${torch.version}`, gpu: torch.device, driver: torch.driver }
+  return { copy, act: bf16, fp8, by: `torch ${torch.version}`, driver: torch.driver }
 }
 
 async function cpuCeilings() {

@@ -11,5 +11,5 @@ export async function commit() {
     cwd,
   })
   if (status === 0) return `${stdout}`.trim()
-  return (await readFile(join(cwd, 'commit'), 'utf8').catch(() => 'unknown')).trim().slice(0, 10)
+  return (await readFile(join(cwd, 'commit'), 'utf8').catch(() => 'unknown')).trim()
 }

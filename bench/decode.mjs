@@ -1,5 +1,6 @@
 // Tokens a second and time to the first one, alone and in a batch, of a folder or of preset:8b with random weights:
 // node bench/decode.mjs [MODEL] [--device NAME] [--weights f32|bf16|fp8] [--prompt TOKENS] [--tokens GENERATED]
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { load } from '../dist/index.js'
 
@@ -12,7 +13,7 @@ const { values, positionals } = parseArgs({
   },
   allowPositionals: true,
 })
-const folder = positionals[0] ?? new URL('../demo/model', import.meta.url).pathname
+const folder = positionals[0] ?? fileURLToPath(new URL('../demo/model', import.meta.url))
 const init = folder.startsWith('preset:') ? 'random' : undefined
 const model = await load(folder, { device: values.device, weights: values.weights, init, sequences: 8 })
 

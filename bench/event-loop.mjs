@@ -1,6 +1,7 @@
 // How late the event loop is while the model works: node bench/event-loop.mjs [--device NAME] [--json] [MODEL]
 // A timer of 1 ms asks; what it waits beyond that is the delay an application would see.
 import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { load } from '../dist/index.js'
 
@@ -9,7 +10,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
 })
 const { device } = values
-const folder = positionals[0] ?? new URL('../demo/model', import.meta.url).pathname
+const folder = positionals[0] ?? fileURLToPath(new URL('../demo/model', import.meta.url))
 const resolutionMs = 1
 const leastMs = 200 // shorter work is repeated, for enough samples
 

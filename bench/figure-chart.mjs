@@ -3,7 +3,7 @@
 import { readFile } from 'node:fs/promises'
 import { pathToFileURL } from 'node:url'
 import { init } from 'echarts'
-import { models, parseScenario, throughput } from './figure-models.mjs'
+import { lengthsOf, models, throughput } from './figure-models.mjs'
 
 const [width, height] = [960, 400]
 const ink = { text: '#24292f', quiet: '#57606a', line: '#d0d7de', own: '#4c8c2b', other: '#6e7781' }
@@ -16,7 +16,6 @@ export function chart({ rows, machine, setup }) {
     if (row.scenario !== scenario || !row.seconds) return []
     return [{ ...models.find(({ name }) => name === row.model), row, x: throughput(row) }]
   })
-  const { input, output } = scenario ? parseScenario(scenario) : {}
   const where = machine.gpu ?? machine.cpu
   const made = `${where}, ${setup.weights} weights, random${setup.tiny ? '; tiny models: not a result' : ''}`
   const echart = init(null, null, { renderer: 'svg', ssr: true, width, height })
@@ -27,10 +26,7 @@ export function chart({ rows, machine, setup }) {
     title: [
       {
         text: 'MMLU-Pro against throughput',
-        subtext:
-          points.length > 0
-            ? `${input.toLocaleString('en-US')} tokens in, ${output.toLocaleString('en-US')} out, largest batch; ${made}`
-            : 'not measured',
+        subtext: points.length > 0 ? `${lengthsOf(scenario)}; ${made}` : 'not measured',
         left: 16,
         top: 8,
         textStyle: { fontSize: 16, color: ink.text },

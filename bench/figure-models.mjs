@@ -44,6 +44,16 @@ export function parseScenario(text) {
   throw new RangeError(`bench:figure: a scenario is ${text}, expected IN/OUT or IN/OUT@BATCH, OUT at least 2`)
 }
 
+/** '65,536 tokens in, 1,024 out, the largest batch that fits' */
+export function lengthsOf(text) {
+  const { input, output, batch } = parseScenario(text)
+  const [tokensIn, tokensOut] = [input, output].map((n) => n.toLocaleString('en-US'))
+  return `${tokensIn} tokens in, ${tokensOut} out, ${batch ? `batch ${batch}` : 'the largest batch that fits'}`
+}
+
+/** The lengths that the paper's numbers are of. */
+export const isOfPaper = (text) => text === scenarios[0]
+
 /** A model of the same shape, tens of thousands of times smaller: the layers up to the first MLP after attention. */
 export function tiny(config) {
   const { layers, hiddenSize, attention, mlp, mamba } = config

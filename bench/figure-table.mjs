@@ -1,7 +1,16 @@
 // bench/figure.mjs's JSON as Markdown: node bench/figure-table.mjs FILE.json > FILE.md
 import { readFile } from 'node:fs/promises'
 import { pathToFileURL } from 'node:url'
-import { decodeRate, models, parseScenario, prefillRate, speedups, throughput } from './figure-models.mjs'
+import {
+  decodeRate,
+  isOfPaper,
+  lengthsOf,
+  models,
+  parseScenario,
+  prefillRate,
+  speedups,
+  throughput,
+} from './figure-models.mjs'
 
 const none = 'not measured'
 const digits = (x) => (x === undefined ? '' : x >= 100 ? Math.round(x).toLocaleString('en-US') : x.toPrecision(3))
@@ -34,11 +43,11 @@ export function markdown({ date, setup, machine, memoryBytes, ceilings, paramete
       '(lib/model/presets.ts).',
     ...scenarios.map((scenario) => scenarioText(scenario, rows, parameters)),
     '## Speed-ups',
-    speedupTable(rows),
+    speedupTable(rows, setup.tiny),
     '## Where the time goes',
     kernelTable(rows),
     '## Beside transformers',
-    peerTable(peers),
+    peerTable(peers, setup.act),
     '',
   ].join('\n\n')
 }
@@ -51,11 +60,9 @@ const ceilingsText = (ceilings) =>
     : 'Limits: what this machine reaches in a copy and in products was not measured.'
 
 function scenarioText(text, rows, parameters) {
-  const { input, output, batch } = parseScenario(text)
-  const paper = input === 65536 && output === 1024 && !batch
-  const title = `## ${input.toLocaleString('en-US')} tokens in, ${output.toLocaleString('en-US')} out, ${
-    batch ? `batch ${batch}` : 'the largest batch that fits'
-  }`
+  const { batch } = parseScenario(text)
+  const paper = isOfPaper(text)
+  const title = `## ${lengthsOf(text)}`
   const head = ['Model', 'Parameters', 'MMLU-Pro', 'Batch', 'Prefill s', 'Decode s', 'Output tokens/s/GPU']
   const rest = ['Prefill tokens/s', 'Decode tokens/s', 'Limit s', 'Reached', ...(paper ? ['Paper, tokens/s/GPU'] : [])]
   const body = rows
@@ -99,17 +106,17 @@ function reached({ limit, seconds: { prefill, decode } }) {
   return `${percent(all)} (prefill ${percent(a.seconds / prefill)}, decode ${percent(b.seconds / decode)})`
 }
 
-function speedupTable(rows) {
+function speedupTable(rows, tiny) {
   const first = rows[0]?.scenario
   const find = (name) => rows.find(({ model, scenario, seconds }) => seconds && model === name && scenario === first)
-  return table(
-    ['', 'over', 'here', 'paper'],
-    speedups.map(({ model, over, paper }) => {
-      const [a, b] = [find(model), find(over)]
-      const here = a && b ? `${digits(throughput(a) / throughput(b))}x${b.modelled ? ' (modelled)' : ''}` : none
-      return [model, over, here, `${paper.toFixed(1)}x`]
-    }),
-  )
+  const known = first !== undefined && isOfPaper(first) && !tiny
+  const body = speedups.map(({ model, over, paper }) => {
+    const [a, b] = [find(model), find(over)]
+    const here = a && b ? `${digits(throughput(a) / throughput(b))}x${b.modelled ? ' (modelled)' : ''}` : none
+    return [model, over, here, ...(known ? [`${paper.toFixed(1)}x`] : [])]
+  })
+  const of = first === undefined ? [] : [`${lengthsOf(first)}.`]
+  return [...of, table(['', 'over', 'here', ...(known ? ['paper'] : [])], body)].join('\n\n')
 }
 
 /** The kind of bench/limits.mjs that an op belongs to; undefined for norms, quantising and the like, which have no limit. */
@@ -152,9 +159,9 @@ function kernelTable(rows) {
   ].join('\n\n')
 }
 
-function peerTable(peers) {
+function peerTable(peers, act) {
   if (peers.length === 0)
-    return `${none[0].toUpperCase()}${none.slice(1)}: python3 with torch and transformers was not found, or had no time.`
+    return `${none[0].toUpperCase()}${none.slice(1)}: python3 with torch and transformers was not asked, not found, or had no time.`
   const rate = (seconds, why, f) => (seconds ? digits(f(seconds)) : `${none}: ${why}`)
   const head = [
     'Model',
@@ -173,7 +180,8 @@ function peerTable(peers) {
     ])
     return [model, scenario, ...both]
   })
-  return [`bf16, random weights, the same card; transformers ${peers[0].version}.`, table(head, body)].join('\n\n')
+  const here = `Here weights are bf16, activations and keys and values ${act}; transformers ${peers[0].version} is in bf16`
+  return [`${here}. Random weights, on the same machine.`, table(head, body)].join('\n\n')
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {

@@ -9,7 +9,6 @@
 // over. --batch is the most that "the largest that fits" may be. --only measures the rows whose `MODEL SCENARIO` it
 // matches, and keeps the others that FOLDER/figure.json has. --tiny: models of the same shape that any device can run.
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
-import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { isDeepStrictEqual, parseArgs } from 'node:util'
 import { device as deviceOf, parameterCounts, presets } from '../dist/index.js'
@@ -32,6 +31,7 @@ import {
 } from './figure-models.mjs'
 import { markdown } from './figure-table.mjs'
 import { limitsOf } from './limits.mjs'
+import { machineOf } from './machine.mjs'
 import { python } from './python.mjs'
 
 const { values } = parseArgs({
@@ -103,23 +103,24 @@ async function rowOf({ name, gpus }, text) {
   if (gpus) return modelled(row, gpus)
   const atBest = row.limit.prefill.seconds + row.limit.decode.seconds
   if (left() < 2000 * (atBest || 0) + 1000) return { ...row, why: 'no time left' }
-  return timed(row, config, run, setup.weights)
+  return timed(row, config, run, setup)
 }
 
 const bytesOf = (gpus) => gpus * target.memory().free
 
 /** The row with its seconds, and its kernels. */
-async function timed(row, config, { batch, input, output, prefillTokens }, weights) {
+async function timed(row, config, { batch, input, output, prefillTokens }, { weights, kvCache, ssmState }) {
   const context = input + output + tracedTokens
   const signal = AbortSignal.timeout(left())
   let model
+  let measured // what stands, also where there is no time for its kernels
   try {
     // Positions are no more than numbers to a rotary embedding with random weights: any length runs.
     model = await loadRandom({ ...config, maxPositions: Math.max(context, config.maxPositions) }, row.model, {
       device: setup.device,
       weights,
-      kvCache: setup.kvCache,
-      ssmState: setup.ssmState,
+      kvCache,
+      ssmState,
       seed: 1,
       sequences: batch,
       context,
@@ -132,15 +133,16 @@ async function timed(row, config, { batch, input, output, prefillTokens }, weigh
     await measure(model, { batch, input: Math.min(input, 16), output: Math.min(output, 4), signal })
     await measure(model, { batch: 1, input: Math.min(input, prefillTokens), output: 1, signal })
     const { seconds, ops } = await measure(model, { batch, input, output, traced: true, signal })
+    measured = { ...row, seconds }
     const few = Math.min(batch, Math.ceil(prefillTokens / input)) // one batch of prompts stands for all
     const prompts = await prefillOps(model, { batch: few, input, signal })
     const kernels = {
       prefill: { part: few / batch, ops: prompts },
       decode: { part: ops.sample.calls / (output - 1), ops }, // a step draws once
     }
-    return { ...row, seconds, kernels }
+    return { ...measured, kernels }
   } catch (error) {
-    return { ...row, why: signal.aborted ? 'no time left: it was stopped' : error.message }
+    return measured ?? { ...row, why: signal.aborted ? 'no time left: it was stopped' : error.message }
   } finally {
     model?.dispose()
     target.releaseCached()
@@ -178,7 +180,14 @@ async function comparePeers() {
       throw new Error(`bench:figure: transformers' ${name} has ${answer.parameters} parameters, expected ${total}`)
     for (const [i, run] of runs.entries()) {
       const row = { model: name, scenario: `${input}/${output}@${run.batch}`, ...run }
-      const { seconds, why } = await timed(row, config, { ...run, prefillTokens: setup.prefillTokens }, 'bf16')
+      const { seconds, why } = await timed(
+        row,
+        config,
+        { ...run, prefillTokens: setup.prefillTokens },
+        {
+          weights: 'bf16',
+        },
+      )
       peers.push({ ...row, seconds, why, transformers: answer.runs[i], version: answer.version })
     }
   }
@@ -197,7 +206,7 @@ const rows = values.only && same ? before.rows : []
 const result = {
   date: new Date().toISOString(),
   setup,
-  machine: { cpu: cpus()[0]?.model, gpu: ceilings?.gpu, driver: ceilings?.driver, node: process.version },
+  machine: { ...machineOf(target.name), driver: ceilings?.driver },
   memoryBytes: bytesOf(1),
   ceilings,
   parameters: Object.fromEntries(models.map(({ name }) => [name, parameterCounts(configOf(name)).total])),

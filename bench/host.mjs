@@ -5,7 +5,6 @@
 // processor's time of JavaScript's thread, as Linux counts it (schedstat), so that other threads do not count.
 import { readFileSync } from 'node:fs'
 import { mkdir, writeFile } from 'node:fs/promises'
-import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { fileURLToPath } from 'node:url'
@@ -16,6 +15,7 @@ import { loadRandom } from '../dist/load.js'
 import { TextStream } from '../dist/text/stream.js'
 import { Tokenizer } from '../dist/text/tokenizer.js'
 import { commit } from './commit.mjs'
+import { machineOf } from './machine.mjs'
 
 const { values } = parseArgs({
   options: {
@@ -247,18 +247,12 @@ async function* measured() {
   yield* await text()
 }
 
-const machine = {
-  cpu: cpus()[0]?.model,
-  cores: cpus().length,
-  node: process.version,
-  device: device.name,
-  commit: await commit(),
-}
+const machine = { ...machineOf(device.name), device: device.name, commit: await commit() }
 const date = new Date().toISOString()
 const columns = ['us', 'p99', 'of a step of', 'bare', 'of one of', 'more than bare']
 const rows = []
 let markdown = ''
-/** To the page, and at once to whoever watches: all of it takes minutes. */
+/** To the page, and to whoever watches. Both have each row at once: all of it takes minutes. */
 const write = (text) => {
   markdown += `${text}\n`
   console.log(text)
@@ -266,15 +260,15 @@ const write = (text) => {
 const writeRow = (cells) => write(`| ${cells.join(' | ')} |`)
 write(`# What JavaScript's side costs
 
-${machine.cpu}, ${machine.cores} cores, Node ${machine.node}, device ${machine.device}; commit ${machine.commit}; ${date}; \`npm run bench:host\`.
+${machine.gpu ?? machine.cpu}, ${machine.cores} cores, Node ${machine.node}, device ${machine.device}; commit ${machine.commit}; ${date}; \`npm run bench:host\`.
 Microseconds: medians; of decode steps, of nine runs of ${steps} steps each. bare: what the same thread takes, in runs by turns with those, for the least that a program can do: to replay work that lasts about as long, wait for it, and give as many readers a number each. more than bare: the median of nine differences. The work of an op is not in its call; tokenising is in a thread of its own, and timed to the answer.
 `)
 writeRow(['', ...columns])
 writeRow(Array(1 + columns.length).fill('---'))
+await mkdir(values.out, { recursive: true })
 for await (const row of measured()) {
   rows.push(row)
   writeRow([row.what, ...columns.map((column) => row[column] ?? '')])
+  await writeFile(join(values.out, 'host.json'), `${JSON.stringify({ date, machine, rows }, null, 1)}\n`)
+  await writeFile(join(values.out, 'host.md'), markdown)
 }
-await mkdir(values.out, { recursive: true })
-await writeFile(join(values.out, 'host.json'), `${JSON.stringify({ date, machine, rows }, null, 1)}\n`)
-await writeFile(join(values.out, 'host.md'), markdown)

@@ -3,10 +3,12 @@
 //
 // npm run bench:ops [-- --device cuda --models 8b,47b,56b --tokens 8192 --sequences 64 --context 8192 --only REGEXP
 //                       --seconds 0.3 --json FILE]
+//
+// Here a recorded call is replayed; PyTorch launches each call of its own, which small ones feel.
 import { writeFile } from 'node:fs/promises'
-import { cpus } from 'node:os'
 import { parseArgs } from 'node:util'
 import { device, presets } from '../dist/index.js'
+import { machineOf } from './machine.mjs'
 import { python } from './python.mjs'
 import { entries } from './shapes.mjs'
 import { cacheBytes, timer } from './time.mjs'
@@ -34,11 +36,18 @@ const sizes = {
 const target = device(values.device)
 const timing = { device: values.device, cacheBytes: cacheBytes(values.device), seconds: Number(values.seconds) }
 
+const hybrids = Object.keys(presets).filter((name) => presets[name].mamba)
+const models = values.models.split(',')
+const unknown = models.filter((name) => !hybrids.includes(name))
+if (unknown.length > 0) {
+  console.error(`bench:ops: --models names ${unknown}, expected some of ${hybrids}`)
+  process.exit(2)
+}
 const rows = []
+const result = { date: new Date().toISOString(), machine: machineOf(values.device), options: sizes, ceilings: {}, rows }
+const save = () => values.json && writeFile(values.json, `${JSON.stringify(result, null, 1)}\n`)
 const wanted = new RegExp(values.only)
-for (const model of values.models.split(',')) {
-  if (!presets[model])
-    throw new RangeError(`bench:ops: --models names ${model}, expected some of ${Object.keys(presets)}`)
+for (const model of models) {
   const { list, dispose } = entries(presets[model], sizes)
   for (const entry of list.filter(({ op }) => wanted.test(op))) {
     const row = {
@@ -57,6 +66,7 @@ for (const model of values.models.split(',')) {
     dispose()
     target.releaseCached()
     rows.push(row)
+    await save() // time may end before the list does
     console.error(
       `${model} ${entry.op} ${JSON.stringify(entry.sizes)}: ${row.error ?? `${(1e6 * row.seconds).toFixed(1)} us`}`,
     )
@@ -72,6 +82,7 @@ const torch = onCpu
       asked.map((peer) => JSON.parse(peer)),
     )
 const ceilings = torch?.ceilings ?? {}
+Object.assign(result, { ceilings, machine: { ...result.machine, driver: torch?.driver } })
 for (const row of rows) {
   const other = row.peer && torch?.times[JSON.stringify(row.peer)]
   if (other) row.torchSeconds = other
@@ -102,12 +113,8 @@ console.table(rows.map((row) => Object.fromEntries(Object.entries(cells(row)).fi
 console.log(
   torch
     ? `limits measured by torch ${torch.version} on ${torch.device}: copy ${round(ceilings.copy / 1e9)} GB/s, matrix products bf16 ${round(ceilings.bf16 / 1e12)} and fp8 ${round(ceilings.fp8 / 1e12)} TFLOP/s`
-    : 'limits not measured: python3 with torch and a GPU not found',
+    : onCpu
+      ? 'limits and PyTorch are measured on a GPU only'
+      : 'limits not measured: python3 with torch was not found, or bench/ops_torch.py failed',
 )
-if (values.json) {
-  const machine = { cpu: cpus()[0]?.model, gpu: torch?.device, driver: torch?.driver, node: process.version }
-  await writeFile(
-    values.json,
-    `${JSON.stringify({ date: new Date().toISOString(), machine, options: sizes, ceilings, rows }, null, 1)}\n`,
-  )
-}
+await save()

@@ -1,10 +1,11 @@
 // The Python programs of this folder, for benches that compare with PyTorch.
 import { spawn } from 'node:child_process'
 import { text } from 'node:stream/consumers'
+import { fileURLToPath } from 'node:url'
 
 /** What `script`, given `asked` as JSON, answers in JSON; null without python3, or if it fails or is not done in `ms`. */
 export async function python(script, asked, ms) {
-  const child = spawn('python3', [new URL(script, import.meta.url).pathname], {
+  const child = spawn('python3', [fileURLToPath(new URL(script, import.meta.url))], {
     stdio: ['pipe', 'pipe', 'inherit'],
     timeout: ms,
   })

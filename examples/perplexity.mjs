@@ -1,4 +1,4 @@
-// How well a model predicts a text: node examples/perplexity.mjs [folder] [text]
+// How well a model predicts a text: node examples/perplexity.mjs [folder] [text] [device]
 import { load } from 'nemotron-h'
 
 const [folder = 'demo/model', text = 'The LORD is my shepherd; I shall not want.', device = 'cpu'] =

@@ -1,4 +1,5 @@
-// A small HTTP server: curl -N localhost:8080 -d 'In the beginning God'
+// A small HTTP server: node examples/server.mjs [folder] [port] [device], then
+// curl -N localhost:8080 -d 'In the beginning God'
 // Requests share batches, a client that goes away frees its sequence, and the process stays responsive.
 import { createServer } from 'node:http'
 import { text } from 'node:stream/consumers'

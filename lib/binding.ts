@@ -33,7 +33,7 @@ function explain(error: Error): string {
       ? 'nemotron-h runs on Linux (also under WSL 2)'
       : error.message.startsWith('No native build')
         ? 'install again with scripts enabled (npm install, without --ignore-scripts); building needs CMake 3.24 and a C++20 compiler'
-        : 'the binary does not fit this system: build it here with `npm rebuild nemotron-h --build-from-source`'
+        : 'the binary does not fit this system: build it here with `npm_config_build_from_source=true npm rebuild nemotron-h`, in a checkout with `npm run compile`'
   return `nemotron-h: the native addon for ${platform}-${arch} did not load\n  ${error.message.split('\n')[0]}\n  ${advice}`
 }
 

@@ -44,7 +44,7 @@ export function diagnose(probe: Probe): Report {
   return { ...probe, ready: { cpu: true, cuda: usable >= 0 && !refused }, advice: problems }
 }
 
-const rebuild = '`npm rebuild nemotron-h --build-from-source`'
+const rebuild = '`npm_config_build_from_source=true npm rebuild nemotron-h`, in a checkout `npm run compile`'
 const drivers = 'https://www.nvidia.com/drivers'
 
 function notBuilt(kernelDriver: string | undefined): string {

@@ -6,8 +6,8 @@
 // npm run gpu [-- --out results --only test,ops --minutes 9]
 import { spawn, spawnSync } from 'node:child_process'
 import { createWriteStream } from 'node:fs'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 
@@ -19,7 +19,7 @@ const { values } = parseArgs({
     minutes: { type: 'string', default: '20' },
   },
 })
-const out = values.out
+const out = resolve(values.out) // the steps run elsewhere
 const bench = (name, ...args) => ['bench/ops.mjs', '--device', 'cuda', '--json', join(out, `${name}.json`), ...args]
 const decode = ['bench/decode.mjs', 'preset:8b', '--weights', 'fp8', '--device', 'cuda']
 
@@ -77,6 +77,8 @@ if (!(minutes > 0)) {
 }
 const end = Date.now() + 60_000 * minutes
 await mkdir(out, { recursive: true })
+// What an earlier run left would be told as this one's.
+for (const name of [...steps.map(({ name }) => name), 'summary']) await rm(join(out, `${name}.json`), { force: true })
 
 /** The cuBLASLt that a Python package brings, as PyTorch's does, if there is one. */
 function packagedCublasLt() {
@@ -121,7 +123,14 @@ function run({ name, args, share, ends, env }) {
   })
 }
 
-const read = async (name) => JSON.parse(await readFile(join(out, `${name}.json`), 'utf8').catch(() => '{}'))
+/** What a step has written; nothing where it wrote none, or was ended while it did. */
+async function read(name) {
+  try {
+    return JSON.parse(await readFile(join(out, `${name}.json`), 'utf8'))
+  } catch {
+    return {}
+  }
+}
 
 /** The rows of a bench, with their share of the machine's limit. */
 async function summary(name) {
@@ -157,6 +166,10 @@ for (const step of steps.filter(({ name }) => !only || only.includes(name))) {
   }
 }
 
+await writeFile(
+  join(out, 'summary.json'),
+  `${JSON.stringify({ date: new Date().toISOString(), minutes, outcomes }, null, 1)}\n`,
+)
 console.log('\n== summary')
 for (const name of ['ops-8b', 'ops-long', 'ops-16k', 'ops-56b', 'ops-47b']) {
   const table = await summary(name)
@@ -165,8 +178,4 @@ for (const name of ['ops-8b', 'ops-long', 'ops-16k', 'ops-56b', 'ops-47b']) {
 const { rows: products = [] } = await read('gemm')
 if (products.length > 0) console.table(products.map(besideCublasLt))
 console.table(outcomes)
-await writeFile(
-  join(out, 'summary.json'),
-  `${JSON.stringify({ date: new Date().toISOString(), minutes, outcomes }, null, 1)}\n`,
-)
 process.exitCode = outcomes.some(({ outcome }) => outcome.startsWith('failed')) ? 1 : 0

@@ -57,7 +57,8 @@ ${wrap(shapes[1] ? shapes.join(' -> ') : shapes[0])}
   ${name}${generics.length ? `<${generics.join(', ')}>` : ''}(${list.join(', ')}): ${result}\n`
 }
 
-const text = `// Written by scripts/types.mjs from csrc/ops.def. Do not edit.
+const text = `/// <reference lib="esnext.disposable" />
+// Written by scripts/types.mjs from csrc/ops.def. Do not edit.
 
 export type DType = 'f32' | 'bf16' | 'f16' | 'e4m3' | 'e5m2' | 'i32' | 'u8'
 /** What activations are: one choice for a whole call. */

@@ -1,7 +1,12 @@
 // The entries of bench/shapes.mjs at small sizes: they name every op, and each runs.
-// And the choice between the kernels here and cuBLASLt that bench/choose-gemm.mjs makes of such entries.
+// The choice between the kernels here and cuBLASLt that bench/choose-gemm.mjs makes of such entries. And where the run of
+// all of them, scripts/gpu.mjs, puts what it measures.
+import { execFile } from 'node:child_process'
 import { readFileSync } from 'node:fs'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
 import { binding } from '../dist/binding.js'
 import { presets } from '../dist/index.js'
@@ -116,3 +121,28 @@ test('the table of choices', () => {
       .filter((line) => !/^C/.test(line)),
   )
 })
+
+// Where a GPU is found this would measure for minutes.
+test.skipIf(binding.gpus()?.devices.length)(
+  'npm run gpu: results go where they are asked for, none of an earlier run',
+  async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'gpu-'))
+    const old = { rows: [{ model: '8b', op: 'of_another_run', sizes: {}, seconds: 1 }] }
+    await mkdir(join(folder, 'results'))
+    await writeFile(join(folder, 'results/ops-8b.json'), JSON.stringify(old))
+    const script = join(import.meta.dirname, '../scripts/gpu.mjs')
+    const args = [script, '--out', 'results', '--only', 'ops-8b', '--minutes', '2']
+    const ran = promisify(execFile)(process.execPath, args, { cwd: folder })
+    const { code, stdout } = await ran.then(
+      () => expect.unreachable('there is no GPU'),
+      (error) => error,
+    )
+    expect(code).toBe(1)
+    expect(stdout).toContain(`--json ${join(folder, 'results/ops-8b.json')}`)
+    expect(stdout).not.toContain('of_another_run')
+    expect(JSON.parse(await readFile(join(folder, 'results/summary.json'), 'utf8')).outcomes).toMatchObject([
+      { step: 'ops-8b', outcome: 'failed (1)' },
+    ])
+    await rm(folder, { recursive: true })
+  },
+)

@@ -2,11 +2,12 @@
 // Measured in a process of its own. What else the machine does can delay it too, so a run may be repeated; a loop that
 // something blocks is late each time.
 import { execFile } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
 import { device } from './device.ts'
 
-const bench = new URL('../bench/event-loop.mjs', import.meta.url).pathname
+const bench = fileURLToPath(new URL('../bench/event-loop.mjs', import.meta.url))
 
 test('the event loop is free while loading, encoding, prefilling and decoding', { retry: 2 }, async () => {
   const { stdout } = await promisify(execFile)(process.execPath, [bench, '--device', device, '--json'])

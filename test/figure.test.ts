@@ -11,6 +11,7 @@ import { onCpu } from './device.ts'
 const bench = (name: string) => import(/* @vite-ignore */ join(import.meta.dirname, '../bench', name))
 const { byName } = await bench('figure-measure.mjs')
 const { models, parseScenario, speedups, throughput, tiny } = await bench('figure-models.mjs')
+const { chart } = await bench('figure-chart.mjs')
 const { markdown } = await bench('figure-table.mjs')
 
 const out = mkdtempSync(join(tmpdir(), 'figure-'))
@@ -158,7 +159,7 @@ test('where the time goes, and transformers beside it', () => {
     seconds: { prefill: 56, decode: 4 },
     kernels: { prefill: { part: 1 / 8, ops }, decode: { part: 1, ops: {} } },
   }
-  const text = markdown({
+  const result = {
     date: 'today',
     setup: { weights: 'fp8', act: 'bf16', device: 'cuda:0', prefillTokens: 8192, commit: 'abc' },
     machine: { gpu: 'A GPU', driver: '1', node: 'v20' },
@@ -172,7 +173,8 @@ test('where the time goes, and transformers beside it', () => {
         transformers: { why: 'does not fit' },
       },
     ],
-  })
+  }
+  const text = markdown(result)
   // A limit of 24 s for eight prompts is 3 s for the one that was traced, of 6 s that its products took.
   expect(text).toContain('| 8b | prefill | fp8_linear_add | 10 | 4,000 | 40 % | products 50 % |')
   expect(text).toContain('| 8b | prefill | attention | 4 | 3,000 | 30 % | attention 17 % |')
@@ -180,4 +182,12 @@ test('where the time goes, and transformers beside it', () => {
   expect(text).not.toContain('| sample |')
   expect(text).toContain('| 137 | 9,362 | 2,046 | 28.0 + 2.00 | 50 % (prefill 50 %, decode 50 %) | 210.9 |')
   expect(text).toContain('| 8b | 1024/64@8 | 4,096 | not measured: does not fit | 504 | not measured: does not fit |')
+
+  // The paper's numbers stand beside its own lengths only.
+  expect(text).toContain('| 8b | llama-3.1-8b | not measured | 3.0x |')
+  expect(chart(result)).toContain('65,536 tokens in, 1,024 out, the largest batch that fits')
+  const other = { ...result, rows: [{ ...row, scenario: '1024/64@8', input: 1024, output: 64 }] }
+  expect(markdown(other)).toContain('## Speed-ups\n\n1,024 tokens in, 64 out, batch 8.\n\n|  | over | here |\n')
+  expect(markdown(other)).not.toContain('210.9')
+  expect(chart(other)).toContain('1,024 tokens in, 64 out, batch 8')
 })

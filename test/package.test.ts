@@ -149,16 +149,7 @@ export const pieces = async (): Promise<AsyncGenerator<Piece>> => (await load('f
 load('folder', { weight: 'fp8' })
 `
   await writeFile(join(app, 'program.mts'), program)
-  const options = [
-    '--noEmit',
-    '--strict',
-    '--module',
-    'nodenext',
-    '--target',
-    'es2023',
-    '--lib',
-    'es2023,esnext.disposable,dom',
-  ]
+  const options = ['--noEmit', '--strict', '--module', 'nodenext', '--target', 'es2023', '--lib', 'es2023,dom']
   await run(join(root, 'node_modules/.bin/tsc'), [...options, 'program.mts'], app)
 })
 
@@ -181,14 +172,14 @@ test('a binary that does not fit is explained', async () => {
   expect((await inApp('--eval', tellError)).stdout).toBe(
     `nemotron-h: the native addon for linux-${process.arch} did not load
   ${file}: file too short
-  the binary does not fit this system: build it here with \`npm rebuild nemotron-h --build-from-source\`
+  the binary does not fit this system: build it here with \`npm_config_build_from_source=true npm rebuild nemotron-h\`, in a checkout with \`npm run compile\`
 `,
   )
   await rename(`${file}.kept`, file)
 })
 
-test('--build-from-source builds even though the binary loads', async () => {
+test('npm_config_build_from_source builds even though the binary loads', async () => {
   await run('npm', ['rebuild', 'nemotron-h'], app, bare)
-  const build = run('npm', ['rebuild', 'nemotron-h', '--build-from-source'], app, bare)
+  const build = run('npm', ['rebuild', 'nemotron-h'], app, { ...bare, npm_config_build_from_source: 'true' })
   await expect(build, 'had it a compiler').rejects.toThrow(/cmake/i)
 })

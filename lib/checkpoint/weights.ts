@@ -164,7 +164,7 @@ class Files {
 
 export class LoadedWeights implements Weights {
   readonly matrices = new Map<string, Matrix>()
-  readonly vectors = new Map<string, Float32Array>()
+  readonly vectors: Map<string, Float32Array> = new Map()
   readonly #constants: Tensor[] = []
 
   constructor(
