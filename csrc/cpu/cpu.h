@@ -56,12 +56,6 @@ inline void finish_row(const Tensor& t, int64_t i, const float* values) {
   if (t.dtype != DType::f32) store_row(t, i, values);
 }
 
-// max(x, 0)^2; NaN stays.
-inline float squared_relu(float x) {
-  const float positive = x < 0 ? 0 : x;
-  return positive * positive;
-}
-
 // Throws "ids[3] is 999, expected 0 to 95" unless 0 <= values[i] < limit for all.
 void check_indices(const char* name, const Tensor& values, int64_t limit);
 // Each slot lies in the pool, and none is named twice.

@@ -25,7 +25,7 @@ struct Epilogue {
     if (x_scale) simd().scale(x_scale[row * x_scale_step], sums, sums, n);
     if (scale) simd().scale(*scale, sums, sums, n);
     if (bias) simd().axpy(1, bias + col, sums, n);
-    for (int64_t i = 0; relu2 && i < n; ++i) sums[i] = squared_relu(sums[i]);
+    if (relu2) simd().relu2(sums, sums, n);
     if (add) {
       const Scratch before(n);
       simd().axpy(1, load(y, row, col, n, before), sums, n);

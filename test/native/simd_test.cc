@@ -221,6 +221,12 @@ void exponentials() {
             std::isnan(s[6]) && std::isnan(s[7]),
         "silu of special values");
 
+  std::vector<float> r(10);
+  simd().relu2(special.data(), r.data(), 10);
+  check(r[0] == kInfinity && r[1] == 0 && r[2] == 0 && r[3] == 0 && r[4] == kInfinity && r[5] == 0 && std::isnan(r[6]) &&
+            std::isnan(r[7]) && r[8] == 88.72f * 88.72f && r[9] == 88.73f * 88.73f,
+        "relu2 of special values");
+
   // 1 + exp(-x), the quotient and exp itself: 2 + 0.5 + 0.5 ulp, and what that is relative to a power of two.
   double silu = 0;
   for (float value = -87; value < 100; value += 0.0137f) {

@@ -40,6 +40,7 @@ struct Simd {
   void (*scale)(float a, const float* x, float* y, int64_t n);  // y = a x
   void (*exp)(const float* x, float* y, int64_t n);             // within 2 ulp, subnormal results too
   void (*silu)(const float* x, float* y, int64_t n);            // y = x / (1 + exp(-x)); -0 below x = -89
+  void (*relu2)(const float* x, float* y, int64_t n);           // y = max(x, 0)^2; NaN stays
   // state = decay state + in B; gives state . C. One row of the Mamba-2 recurrence.
   float (*ssm_row)(float decay, float in, const float* B, const float* C, float* state, int64_t n);
 
