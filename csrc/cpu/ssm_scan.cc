@@ -179,6 +179,7 @@ void ssm_scan(const Tensor& x, const Tensor& dt, const Tensor& A, const Tensor& 
       for (int64_t i = begin; i < end; ++i) group_products(chunk, B, C, i % G, i / G * kRows, group(i % G));
     });
     parallel_for(H, grain(Q * P * N), [&](int64_t begin, int64_t end) {
+      const FlushSubnormals flush;
       std::vector<double> sums(Q);
       double* const a = sums.data();
       const Scratch d(Q), x_rows(Q * P), right(P * chunk.ld()), from_chunk(P * N);

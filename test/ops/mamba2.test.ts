@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import type { Act, State, Tensor } from '../../binding.js'
 import { binding } from '../../dist/binding.js'
-import { implementations, kernels, onCpu, tensor, type Way } from '../device.ts'
+import { empty, implementations, kernels, onCpu, tensor, type Way } from '../device.ts'
 import { mamba2Specs, recurrence } from './mamba2.ts'
 import { expectSame, run as runOp } from './run.ts'
 import { f32Arithmetic, type Inputs, type Nd, offsets, Random, tensorCores, tensorOf, vector } from './spec.ts'
@@ -206,6 +206,28 @@ describe.each(['f32', 'bf16'] as const)('%s', (act) => {
     )
     expectSame(await bits({ ...convolution, run: convolution.step }, act, tokens), whole, 'in steps')
   })
+})
+
+// Strong decay goes to 0 through subnormal numbers, of which products take an x86 processor ten times as long. Repeated
+// where the machine was busy with other things.
+test.runIf(onCpu)('a scan takes as long whatever the decay', { retry: 2 }, async () => {
+  const [T, H, P, G, N] = [128, 32, 64, 2, 128]
+  const random = new Random(1)
+  const normal = (...shape: number[]) => tensor(Float32Array.from(random.normal(shape).data), 'f32', shape)
+  const all = (value: number) => tensor(new Float32Array(H).fill(value), 'f32', [H])
+  const [x, dt, B, C] = [normal(T, H, P), normal(T, H), normal(T, G, N), normal(T, G, N)]
+  const milliseconds = async (A: number) => {
+    const times: number[] = []
+    for (let i = 0; i < 7; i++) {
+      const sequence = [ints([0, T]), ints([0]), ints([0]), empty('f32', [1, H, P, N])] as const
+      await sequence[0].read()
+      const began = performance.now()
+      await binding.ssmScan(x, dt, all(A), B, C, all(1), all(0), 0, Infinity, undefined, T, 0, ...sequence).read()
+      times.push(performance.now() - began)
+    }
+    return Math.min(...times)
+  }
+  expect(await milliseconds(-1)).toBeLessThan(3 * (await milliseconds(-0.001)))
 })
 
 describe('refuses, with nothing written,', () => {

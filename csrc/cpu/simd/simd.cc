@@ -1,6 +1,10 @@
 // Chooses among the instruction sets at run time.
 #include "simd.h"
 
+#ifdef __x86_64__
+#include <pmmintrin.h>
+#endif
+
 #include <atomic>
 #include <cstring>
 #include <vector>
@@ -53,5 +57,15 @@ float* gemm_scratch(size_t floats) {
   if (lines.size() * 16 < floats) lines.resize((floats + 15) / 16);
   return lines.data()->values;
 }
+
+#ifdef __x86_64__
+FlushSubnormals::FlushSubnormals() : before_(_mm_getcsr()) {
+  _mm_setcsr(before_ | _MM_FLUSH_ZERO_ON | _MM_DENORMALS_ZERO_ON);
+}
+FlushSubnormals::~FlushSubnormals() { _mm_setcsr(before_); }
+#else
+FlushSubnormals::FlushSubnormals() = default;
+FlushSubnormals::~FlushSubnormals() = default;
+#endif
 
 }  // namespace nemotron_h::cpu
