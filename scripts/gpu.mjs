@@ -77,8 +77,6 @@ if (!(minutes > 0)) {
 }
 const end = Date.now() + 60_000 * minutes
 await mkdir(out, { recursive: true })
-// What an earlier run left would be told as this one's.
-for (const name of [...steps.map(({ name }) => name), 'summary']) await rm(join(out, `${name}.json`), { force: true })
 
 /** The cuBLASLt that a Python package brings, as PyTorch's does, if there is one. */
 function packagedCublasLt() {
@@ -159,9 +157,10 @@ const besideCublasLt = ({ op, sizes, flops, own, cublaslt, error }) => ({
 const outcomes = []
 for (const step of steps.filter(({ name }) => !only || only.includes(name))) {
   const left = end - Date.now()
-  if (left < 30_000) outcomes.push({ step: step.name, outcome: 'not run: no time left', seconds: 0 })
+  if (left < 30_000) outcomes.push({ step: step.name, outcome: 'not run: no time left' })
   else {
     console.log(`\n== ${step.name}: ${step.args.join(' ')}`)
+    await rm(join(out, `${step.name}.json`), { force: true }) // of an earlier run
     outcomes.push(await run(step))
   }
 }
@@ -171,11 +170,12 @@ await writeFile(
   `${JSON.stringify({ date: new Date().toISOString(), minutes, outcomes }, null, 1)}\n`,
 )
 console.log('\n== summary')
-for (const name of ['ops-8b', 'ops-long', 'ops-16k', 'ops-56b', 'ops-47b']) {
+const ran = outcomes.filter(({ seconds }) => seconds !== undefined).map(({ step }) => step)
+for (const name of ran.filter((name) => name.startsWith('ops-'))) {
   const table = await summary(name)
   if (table.length > 0) console.table(table)
 }
-const { rows: products = [] } = await read('gemm')
+const { rows: products = [] } = ran.includes('gemm') ? await read('gemm') : {}
 if (products.length > 0) console.table(products.map(besideCublasLt))
 console.table(outcomes)
 process.exitCode = outcomes.some(({ outcome }) => outcome.startsWith('failed')) ? 1 : 0

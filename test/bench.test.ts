@@ -3,7 +3,7 @@
 // all of them, scripts/gpu.mjs, puts what it measures.
 import { execFile } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -129,7 +129,9 @@ test.skipIf(binding.gpus()?.devices.length)(
     const folder = await mkdtemp(join(tmpdir(), 'gpu-'))
     const old = { rows: [{ model: '8b', op: 'of_another_run', sizes: {}, seconds: 1 }] }
     await mkdir(join(folder, 'results'))
-    await writeFile(join(folder, 'results/ops-8b.json'), JSON.stringify(old))
+    for (const name of ['ops-8b', 'ops-47b']) {
+      await writeFile(join(folder, `results/${name}.json`), JSON.stringify(old))
+    }
     const script = join(import.meta.dirname, '../scripts/gpu.mjs')
     const args = [script, '--out', 'results', '--only', 'ops-8b', '--minutes', '2']
     const ran = promisify(execFile)(process.execPath, args, { cwd: folder })
@@ -143,6 +145,7 @@ test.skipIf(binding.gpus()?.devices.length)(
     expect(JSON.parse(await readFile(join(folder, 'results/summary.json'), 'utf8')).outcomes).toMatchObject([
       { step: 'ops-8b', outcome: 'failed (1)' },
     ])
+    expect((await readdir(join(folder, 'results'))).sort()).toEqual(['ops-47b.json', 'ops-8b.log', 'summary.json'])
     await rm(folder, { recursive: true })
   },
 )
