@@ -31,7 +31,8 @@ export function markdown({ date, setup, machine, memoryBytes, ceilings, paramete
     `keys and values ${setup.kvCache ?? setup.act}`,
     `states ${setup.ssmState ?? 'f32'}`,
   ]
-  const where = machine.gpu ? `${machine.gpu}, driver ${machine.driver}` : `${setup.device}, ${machine.cpu}`
+  const driver = machine.driver ? `, driver ${machine.driver}` : ''
+  const where = machine.gpu ? `${machine.gpu}${driver}` : `${setup.device}, ${machine.cpu}`
   return [
     '# Accuracy against throughput',
     ...(setup.tiny ? ['**Tiny models of the same shapes, to try the bench: not a result.**'] : []),
@@ -109,7 +110,7 @@ function reached({ limit, seconds: { prefill, decode } }) {
 function speedupTable(rows, tiny) {
   const first = rows[0]?.scenario
   const find = (name) => rows.find(({ model, scenario, seconds }) => seconds && model === name && scenario === first)
-  const known = first !== undefined && isOfPaper(first) && !tiny
+  const known = isOfPaper(first) && !tiny
   const body = speedups.map(({ model, over, paper }) => {
     const [a, b] = [find(model), find(over)]
     const here = a && b ? `${digits(throughput(a) / throughput(b))}x${b.modelled ? ' (modelled)' : ''}` : none

@@ -113,7 +113,7 @@ async function timed(row, config, { batch, input, output, prefillTokens }, { wei
   const context = input + output + tracedTokens
   const signal = AbortSignal.timeout(left())
   let model
-  let measured // what stands, also where there is no time for its kernels
+  let measured = row // keeps its seconds where there is no time for the kernels
   try {
     // Positions are no more than numbers to a rotary embedding with random weights: any length runs.
     model = await loadRandom({ ...config, maxPositions: Math.max(context, config.maxPositions) }, row.model, {
@@ -142,7 +142,7 @@ async function timed(row, config, { batch, input, output, prefillTokens }, { wei
     }
     return { ...measured, kernels }
   } catch (error) {
-    return measured ?? { ...row, why: signal.aborted ? 'no time left: it was stopped' : error.message }
+    return { ...measured, why: signal.aborted ? 'no time left: it was stopped' : error.message }
   } finally {
     model?.dispose()
     target.releaseCached()
@@ -180,14 +180,8 @@ async function comparePeers() {
       throw new Error(`bench:figure: transformers' ${name} has ${answer.parameters} parameters, expected ${total}`)
     for (const [i, run] of runs.entries()) {
       const row = { model: name, scenario: `${input}/${output}@${run.batch}`, ...run }
-      const { seconds, why } = await timed(
-        row,
-        config,
-        { ...run, prefillTokens: setup.prefillTokens },
-        {
-          weights: 'bf16',
-        },
-      )
+      const prompts = { ...run, prefillTokens: setup.prefillTokens }
+      const { seconds, why } = await timed(row, config, prompts, { weights: 'bf16' })
       peers.push({ ...row, seconds, why, transformers: answer.runs[i], version: answer.version })
     }
   }
