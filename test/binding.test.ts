@@ -445,6 +445,7 @@ describe('errors', () => {
     using a = empty('bf16', [1, 4096])
     using b = tensor(new Uint8Array(2 * 4096 * 8192), 'bf16', [4096, 8192]) // 64 MiB
     using done = empty('u8', [0])
+    binding.releaseCached('cpu')
     await done.read()
     const before = rss()
     binding.matmulNn(a, b, 'f32').dispose() // converts it to f32
